@@ -1,0 +1,50 @@
+"""private.py FILE...: fail where a module reaches for what another hides.
+
+Ruff and pyright draw this line around a class. Here it goes around the module:
+two classes may be halves of one thing, but nothing private of asyncio, anyio or
+trio is used, nor of another module of ours.
+"""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def defined(node: ast.AST) -> Iterator[str]:
+    """Yield the name that *node* gives to a function, a variable or an attribute."""
+    match node:
+        case ast.FunctionDef(name) | ast.AsyncFunctionDef(name) | ast.ClassDef(name):
+            yield name
+        case ast.Name(name, ast.Store()) | ast.Constant(str(name)):  # also __slots__
+            yield name
+        case ast.Attribute(ast.Name("self" | "cls"), name, ast.Store()):
+            yield name
+
+
+def used(node: ast.AST) -> Iterator[str]:
+    """Yield the names that *node* takes from elsewhere."""
+    match node:
+        case ast.Attribute(_, name):
+            yield name
+        case ast.ImportFrom(str(module), names) if not module.startswith("safeconc"):
+            yield from module.split(".")[1:]
+            yield from (alias.name for alias in names)
+
+
+def main(paths: list[str]) -> int:
+    """Print each private name that is used and not defined in its file."""
+    count = 0
+    for path in paths:
+        nodes = list(ast.walk(ast.parse(Path(path).read_text())))
+        known = {name for node in nodes for name in defined(node)}
+        for node in nodes:
+            for name in used(node):
+                if name[0] == "_" and name[-2:] != "__" and name not in known:
+                    print(f"{path}:{node.lineno}: {name} is private elsewhere")
+                    count += 1
+    return min(count, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,45 @@
+"""Concurrency that ends when its block ends.
+
+Layers, lowest first; a module imports only from rows above its own::
+
+    _policy                         decisions without waiting
+    _loop  _limit  _waiter          what we need of an event loop
+    _context                        a deadline and a cause
+    _siblings  _crew  _progress     members that fail together, and who runs them
+    _errgroup  _fanout              the primitives
+    antipatterns                    each vice beside its cure
+    __main__                        the demo
+"""
+
+from safeconc._context import (
+    Context,
+    ContextCancelled,
+    ContextStatistics,
+    DeadlineExceeded,
+    Registration,
+    check,
+    current_context,
+)
+from safeconc._errgroup import ErrGroup, ErrGroupStatistics, Task
+from safeconc._fanout import FanOut, FanOutStatistics, fan_out
+
+__all__ = (
+    "Context",
+    "ContextCancelled",
+    "ContextStatistics",
+    "DeadlineExceeded",
+    "ErrGroup",
+    "ErrGroupStatistics",
+    "FanOut",
+    "FanOutStatistics",
+    "Registration",
+    "Task",
+    "check",
+    "current_context",
+    "fan_out",
+)
+
+# Tracebacks, pickles and docs should say ``safeconc.Context``: users need not
+# know which private module it lives in.
+for _name in __all__:
+    globals()[_name].__module__ = __name__

@@ -1,0 +1,822 @@
+"""A deadline and a cause that travel with the call.
+
+How the state is kept, since everything else stands on it:
+
+* What ends a context is one object, an :class:`_End`. Whoever puts it into the
+  context's dict first has won; that ``setdefault`` is the only decision, and it
+  is atomic. No lock is taken anywhere, so a signal handler, a ``__del__`` and
+  any thread may cancel at any moment.
+* A context that nobody waits on is not known to its parents at all: it looks at
+  them when asked. It registers with them once it has children, waiters or
+  registrations of its own, so cancelling a parent costs as much as there is to
+  wake, and forgetting a child costs nothing.
+* Whoever registers looks at the state again afterwards; whoever ends a context
+  publishes the state first and wakes afterwards. One of the two sees the other.
+"""
+
+import math
+import sys
+import time
+import types
+from _thread import TIMEOUT_MAX, allocate_lock, get_ident
+from collections.abc import Awaitable, Callable, Iterator
+from contextvars import ContextVar, copy_context
+from dataclasses import dataclass
+from functools import partial
+from sys import get_asyncgen_hooks
+from threading import Thread
+from typing import Any, NoReturn, Self, final
+from weakref import ref
+
+import anyio
+from anyio.lowlevel import checkpoint as full_checkpoint
+from anyio.lowlevel import checkpoint_if_cancelled
+
+from safeconc._loop import BUDGET, Clock, Loop, Timer, here, in_task, running_loop
+
+
+class ContextCancelled(Exception):  # noqa: N818 - a signal, named as Go names it
+    """A :class:`Context` was cancelled; ``__cause__`` is the cause, if one was given."""
+
+
+class DeadlineExceeded(TimeoutError):
+    """The deadline of a :class:`Context` has passed."""
+
+
+_End = tuple[str, BaseException | None]
+"""Why a context is over, and the cause. Made anew by each call that ends one, so
+that its identity tells who was first; shared by all that this call ended."""
+
+CANCELLED = "was cancelled"
+_EXPIRED = "ran past its deadline"
+_LEFT = "is over: the block it belongs to has been left"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ContextStatistics:
+    """A snapshot of a context, safe to keep and to compare."""
+
+    children: int
+    """Live children that have children, waiters or registrations themselves; a
+    child that nobody waits on is not known to its parents."""
+
+    waiters: int
+    """Blocks, threads and tasks that the end of this context will wake."""
+
+    registrations: int
+    """Functions given to :meth:`Context.after` and neither run nor stopped."""
+
+
+@final
+class Registration:
+    """A function that :meth:`Context.after` will call when the context ends."""
+
+    __slots__ = ("_context", "_finished", "_fn", "_registered", "_thread")
+
+    def __init__(self, registered: "Context", fn: Callable[[], object]) -> None:
+        self._registered = registered
+        self._fn = fn
+        self._context = copy_context()
+        self._thread: int | None = None
+        # A lock, not an Event: a signal handler may finish a registration while
+        # the thread below it stands inside the Event's own lock.
+        self._finished = allocate_lock()
+        self._finished.acquire()
+
+    def stop(self) -> bool:
+        """Withdraw the function. True if it will not run, False if it did or does."""
+        stopped = self._registered._forget_call(self)  # noqa: SLF001 - its other half
+        if stopped:
+            self._finished.release()
+        return stopped
+
+    def join(self) -> None:
+        """Block the calling thread until the function has returned or was stopped.
+
+        Raises :exc:`RuntimeError` where that could never come true or would stop
+        an event loop: inside the function itself, and inside a task.
+        """
+        if self._thread == get_ident() and self._finished.locked():
+            raise RuntimeError("join() inside the registered function waits for itself")
+        if self._finished.locked() and in_task():
+            raise RuntimeError(
+                "join() blocks the thread; in a task use "
+                "'await anyio.to_thread.run_sync(registration.join)'"
+            )
+        with self._finished:
+            pass
+
+    def _run(self) -> None:
+        self._thread = get_ident()
+        try:
+            self._context.run(self._fn)
+        except Exception as exc:  # noqa: BLE001 - reported; there is no caller to raise to
+            _report(exc, self._fn)
+        finally:
+            self._finished.release()
+
+
+def _report(exc: Exception, fn: object) -> None:
+    """Tell ``sys.unraisablehook`` of an error that no caller is there to get."""
+    args = (type(exc), exc, exc.__traceback__, "Exception ignored in Context.after", fn)
+    make: Any = getattr(sys, "UnraisableHookArgs", None)
+    if make is None:  # PyPy has the hook and not the type
+        names = ("exc_type", "exc_value", "exc_traceback", "err_msg", "object")
+        sys.unraisablehook(types.SimpleNamespace(**dict(zip(names, args, strict=True))))
+    else:
+        sys.unraisablehook(make(args))
+
+
+@final
+class _TaskBlock:
+    """An open ``async with`` block: the scope that the end of the context cancels."""
+
+    __slots__ = ("left", "loop", "previous", "scope", "timer")
+
+    def __init__(self, previous: "Context | None", loop: Loop, deadline: float) -> None:
+        self.previous = previous
+        self.loop = loop
+        self.left = False
+        self.scope = anyio.CancelScope(deadline=deadline)
+        self.timer: Timer | None = None
+
+    def wake(self) -> None:
+        """Bring the end to the scope, from wherever it happened.
+
+        It is tempting to touch the scope at once when we seem to be on its
+        loop's thread. A signal handler seems so too, and asyncio then sleeps on
+        until its next timer; from another thread anyio's scope would be
+        poisoned.
+        """
+        self.loop.hop(self.deliver)
+
+    def deliver(self) -> None:
+        """Cancel the scope, unless the block has been left in the meantime."""
+        if not self.left:
+            self.scope.cancel()
+
+    def arm(self, context: "Context") -> None:
+        """Have the loop notice the deadline; to be called on the loop."""
+        if self.timer is None and not self.left:
+            self.timer = self.loop.call_at(
+                context._deadline_on(self.loop.clock),  # noqa: SLF001 - its block
+                context._look,  # noqa: SLF001
+            )
+
+
+@final
+class _NoContext:
+    """What was ambient outside of a block, if no context was."""
+
+
+_NONE = _NoContext()
+
+
+@final
+class Context:
+    """A deadline and a cause for everything that is done inside its block.
+
+    In a task it is entered with ``async with``, which binds the block: whatever
+    it awaits ends when the context does. In a thread it is entered with
+    ``with`` and is cooperative, since nothing can interrupt a thread::
+
+        async with Context(timeout=30):
+            await serve()
+
+        with Context(timeout=30) as ctx:
+            while not ctx.done:
+                step()
+                ctx.sleep(0.1)
+
+    Inside the block it is the ambient context, :func:`current_context`: new
+    contexts become its children, and tasks and threads started there inherit
+    it. Leaving the block cancels it, and with it the children.
+
+    :param parents: contexts whose end ends this one; the ambient context if none
+        is named. With several, the first one to end decides.
+    :param timeout: seconds from now.
+    :param deadline: a reading of the running clock: the event loop's, or
+        :func:`time.monotonic` in a plain thread. The earliest of *timeout*,
+        *deadline* and the parents' deadlines wins.
+    :param name: shown in errors and dumps.
+
+    A bound block that was cut short raises :attr:`err`, with the cause as its
+    ``__cause__``. A body that ran to its end raises nothing, also when the
+    context had ended before. A cancellation from outside passes through.
+
+    There is no ``with_value``: a context variable does that, is typed, and flows
+    through the same tasks and threads.
+
+    A context owns no timer and no task. One that nobody waits on is unknown to
+    its parents, so making many and forgetting them leaks nothing.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_block",
+        "_clock",
+        "_deadline",
+        "_end",
+        "_name",
+        "_parents",
+        "_state",
+    )
+
+    def __init__(
+        self,
+        *parents: "Context",
+        timeout: float | None = None,
+        deadline: float | None = None,
+        name: str | None = None,
+    ) -> None:
+        if not parents:
+            outer = ambient.get()
+            if outer is not None:
+                parents = (outer,)
+        self._parents = parents
+        self._name = name
+        self._block: Context | _NoContext | _TaskBlock | None = None
+        self._end: _End | None = None
+        # "end", "err", "timed", "at": how and when it ended. "linked",
+        # "children", "held": who hears of it. "wakers", "calls", "helper": what
+        # is to be done then.
+        self._state: dict[str, Any] = {}
+        self._clock: Clock | None = None
+        self._deadline = math.inf
+        for parent in parents:
+            if not isinstance(parent, Context):
+                raise TypeError(f"a parent must be a Context, not {parent!r}")
+            if parent._parents and "linked" not in parent._state:
+                parent._link()
+            if parent._deadline != math.inf:
+                inherited = parent._deadline_on(self._own_clock())
+                self._deadline = min(self._deadline, inherited)
+        if timeout is not None or deadline is not None:
+            self._limit_by(timeout, deadline)
+        if len(parents) > 1:
+            self._link()  # else "the first one to end" would be a guess
+
+    @classmethod
+    def root(
+        cls,
+        *,
+        timeout: float | None = None,
+        deadline: float | None = None,
+        name: str | None = None,
+    ) -> Self:
+        """Make a context that has no parent, whatever the ambient one is.
+
+        For work that must go on when the caller is cancelled: a flush, an audit
+        record. It still needs its own way to end.
+        """
+        previous = ambient.get()
+        if previous is None:
+            return cls(timeout=timeout, deadline=deadline, name=name)
+        ambient.set(None)
+        try:
+            return cls(timeout=timeout, deadline=deadline, name=name)
+        finally:
+            ambient.set(previous)
+
+    # What it is
+
+    @property
+    def name(self) -> str:
+        """The name given, or ``"Context"``."""
+        return self._name or "Context"
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended. Costs less than three ``Event.is_set()``."""
+        if self._end is None:
+            for parent in self._parents:
+                if parent._end is not None:
+                    return self._look()
+            if self._clock is None or self._clock() < self._deadline:
+                return False
+            self._look()
+        return True
+
+    @property
+    def err(self) -> ContextCancelled | DeadlineExceeded | None:
+        """The error that a block cut short by this context raises; None before."""
+        if not self.done:
+            return None
+        why, cause = self._ending
+        text = f"{self.name} {why}"
+        error: ContextCancelled | DeadlineExceeded
+        if why is _EXPIRED:
+            error = DeadlineExceeded(text)
+        else:
+            error = ContextCancelled(text if cause is None else f"{text}: {cause!r}")
+        error.__cause__ = cause
+        return self._state.setdefault("err", error)  # type: ignore[no-any-return]
+
+    @property
+    def cause(self) -> BaseException | None:
+        """What was given to :meth:`cancel`, here or at the parent that ended it."""
+        return self._ending[1] if self.done else None
+
+    @property
+    def deadline(self) -> float:
+        """When it ends by itself, on the clock it was made under; else infinity."""
+        return self._deadline
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until the deadline, never below zero; infinity without one."""
+        if self._clock is None or self._deadline == math.inf:
+            return math.inf
+        return max(0.0, self._deadline - self._clock())
+
+    def check(self) -> None:
+        """Raise :attr:`err` if the context has ended."""
+        if self.done:
+            self._raise()
+
+    def statistics(self) -> ContextStatistics:
+        """Count what hangs on this context."""
+        state = self._state
+        return ContextStatistics(
+            children=sum(
+                child() is not None for child in list(state.get("children", ()))
+            ),
+            waiters=len(state.get("wakers", ()))
+            + (isinstance(self._block, _TaskBlock) and not self._block.left),
+            registrations=len(state.get("calls", ())),
+        )
+
+    def __repr__(self) -> str:
+        if self.done:
+            return f"<{self.name} {self._ending[0]}>"
+        limit = "" if self._deadline == math.inf else f", {self.remaining:.3g} s left"
+        return f"<{self.name} live{limit}>"
+
+    # Ending it
+
+    def cancel(self, cause: BaseException | None = None) -> bool:
+        """End the context and all its children; True if this call did it.
+
+        To be called from anywhere: any thread, task, signal handler, callback or
+        ``__del__``. It does not block, and a context that is over stays as it
+        is. The state is published at once and the bound blocks are woken through
+        their loops, so a task may still pass one checkpoint of somebody else's
+        in that turn; the awaits of this library look at the state and do not.
+
+        Functions registered with :meth:`after` run in the calling thread.
+        """
+        if cause is not None and not isinstance(cause, BaseException):
+            raise TypeError(f"cause must be an exception, not {cause!r}")
+        return not self.done and self._finish((CANCELLED, cause))
+
+    def after(self, fn: Callable[[], object]) -> Registration:
+        """Call *fn* once when the context ends; at once if it has ended.
+
+        The latest registration runs first, in the thread that ended the context,
+        with the contextvars of this call. An error in *fn* goes to
+        ``sys.unraisablehook`` and keeps no other function from running.
+
+        A deadline alone wakes nobody. While the block is open the event loop's
+        timer notices it, or in a thread a helper that the first registration
+        starts and the end of the block joins; outside a block *fn* runs when
+        somebody looks at the context.
+        """
+        if not callable(fn):
+            raise TypeError(f"fn must be callable, not {fn!r}")
+        registration = Registration(self, fn)
+        self._state.setdefault("calls", {})[registration] = None
+        self._hold()
+        try:
+            if self.done:
+                self._run_calls()
+            else:
+                self._watch()
+        except BaseException:
+            registration.stop()
+            raise
+        return registration
+
+    # Waiting for it
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block the calling thread until the context ends; True if it has.
+
+        :param timeout: give up after so many seconds and return False.
+
+        Threads wait in real time, also for a deadline on a virtual clock.
+        """
+        give_up = time.monotonic() + (
+            math.inf if timeout is None else _seconds("timeout", timeout)
+        )
+        if in_task():
+            raise RuntimeError(
+                "wait() and sleep() block the thread and with it the event loop; "
+                "in a task use 'await ctx.wait_cancelled()' or 'await anyio.sleep()'"
+            )
+        if self.done:
+            return True
+        expires = time.monotonic() + self.remaining
+        bell = allocate_lock()
+        bell.acquire()
+        self._add_waker(bell, bell.release)
+        try:
+            while not self.done:
+                now = time.monotonic()
+                if now >= expires:
+                    self._finish((_EXPIRED, None))
+                elif now >= give_up:
+                    return False
+                elif expires == give_up == math.inf:
+                    bell.acquire()
+                else:
+                    bell.acquire(timeout=min(expires - now, give_up - now, TIMEOUT_MAX))
+            return True
+        finally:
+            self._drop_waker(bell)
+
+    def sleep(self, seconds: float) -> None:
+        """Block the calling thread for *seconds*, or until the context ends.
+
+        In the second case it raises :attr:`err`.
+        """
+        if self.wait(seconds):
+            self._raise()
+
+    async def wait_cancelled(self) -> None:
+        """Wait until the context ends."""
+        loop = running_loop()
+        await spend(loop)
+        if self.done:
+            return
+        bell = anyio.Event()
+        self._add_waker(bell, lambda: loop.hop(bell.set))
+        try:
+            while not self.done:
+                with anyio.CancelScope(deadline=self._deadline_on(loop.clock)):
+                    await bell.wait()
+        finally:
+            self._drop_waker(bell)
+
+    # Its block
+
+    def __enter__(self) -> Self:
+        # The hooks alone settle it in a plain thread; see here().
+        if get_asyncgen_hooks()[0] is not None and in_task():
+            raise RuntimeError(
+                "'with Context()' inside a task would not bind it: its awaits would "
+                "not end with the context; write 'async with'"
+            )
+        if self._block is not None:
+            self._refuse_reuse()
+        self._block = ambient.get() or _NONE
+        ambient.set(self)
+        if self._state:
+            self._watch()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Not reset(token): a fixture may leave in another contextvars context.
+        ambient.set(None if self._block is _NONE else self._block)  # type: ignore[arg-type]
+        if self._end is None and not self.done:
+            self._finish((_LEFT, None))
+        if "helper" in self._state:
+            self._state["helper"].join()
+
+    async def __aenter__(self) -> Self:
+        loop = running_loop()
+        await spend(loop)
+        if self._block is not None:
+            self._refuse_reuse()
+        self._block = block = _TaskBlock(
+            ambient.get(), loop, self._deadline_on(loop.clock)
+        )
+        ambient.set(self)
+        block.scope.__enter__()
+        if self._parents:
+            self._hold()
+        if self._state:
+            self._watch()
+        # A deadline that has passed the scope has seen by itself.
+        if self._end is not None or (self._parents and self.done):
+            block.scope.cancel()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: types.TracebackType | None,
+    ) -> bool:
+        if await self._unbind(exc_type, exc, traceback):
+            self._raise()
+        return False
+
+    # Below: how it works
+
+    async def _unbind(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: types.TracebackType | None,
+    ) -> bool:
+        """Leave the ``async with`` block; True if it was cut short by this context.
+
+        For the blocks that build on this one and report in their own way.
+        """
+        block = self._block
+        assert isinstance(block, _TaskBlock)
+        block.left = True
+        ambient.set(block.previous)
+        try:
+            block.scope.__exit__(exc_type, exc, traceback)
+        finally:
+            if self._end is None and not self.done:
+                self._finish((_LEFT, None))
+            if self._parents:
+                self._hold()
+            if block.timer is not None:
+                await block.timer.aclose()
+        return exc is not None and block.scope.cancelled_caught
+
+    def _refuse_reuse(self) -> NoReturn:
+        raise RuntimeError(
+            f"{self.name} has been entered before; a Context has one block, "
+            "make a new one"
+        )
+
+    def _watch(self) -> None:
+        """See to it that somebody notices the deadline, if the block is open."""
+        block = self._block
+        if block is None or self._deadline == math.inf or not self._state.get("calls"):
+            return
+        if isinstance(block, _TaskBlock):
+            block.loop.hop(partial(block.arm, self))
+            return
+        helper = Thread(target=self.wait, name=f"{self.name}: after")
+        if self._state.setdefault("helper", helper) is helper:
+            try:
+                helper.start()
+            except BaseException:
+                del self._state["helper"]
+                raise
+
+    def _raise(self) -> NoReturn:
+        error = self.err
+        assert error is not None
+        try:
+            # Without its old traceback, which would grow with every raise.
+            raise error.with_traceback(None)
+        finally:
+            del error
+
+    # The clock and the deadline
+
+    def _own_clock(self) -> Clock:
+        if self._clock is None:
+            loop = here()
+            self._clock = time.monotonic if loop is None else loop.clock
+        return self._clock
+
+    def _deadline_on(self, clock: Clock) -> float:
+        """Tell the deadline on another clock: the time that remains is the same."""
+        if self._clock is None or self._deadline == math.inf:
+            return math.inf
+        if self._clock == clock:
+            return self._deadline
+        return clock() + self._deadline - self._clock()
+
+    def _limit_by(self, timeout: float | None, deadline: float | None) -> None:
+        clock = self._clock or self._own_clock()
+        if timeout is not None:
+            expires = clock() + _seconds("timeout", timeout)
+            if expires < self._deadline:
+                self._deadline = expires
+        if deadline is not None and _number("deadline", deadline) < self._deadline:
+            self._deadline = deadline
+        for parent in self._parents:
+            # Have the parent note when it ends: if we look at it only later, we
+            # must be able to tell whether our deadline had passed before.
+            parent._state.setdefault("timed", clock)
+
+    # The state
+
+    @property
+    def _ending(self) -> _End:
+        """Why it is over, once it is."""
+        return self._state["end"]  # type: ignore[no-any-return]
+
+    def _look(self) -> bool:
+        """Look at the parents and the clock; publish the end that is found."""
+        for parent in self._parents:
+            if parent._end is not None:
+                self._finish(self._end_after(parent, parent._end))
+                return True
+        if self._clock is not None and self._clock() >= self._deadline:
+            self._finish((_EXPIRED, None))
+        return self._end is not None
+
+    def _end_after(self, parent: "Context", end: _End) -> _End:
+        """Choose between a parent's end and the own deadline: the earlier one."""
+        state = parent._state
+        if self._clock is None or state.get("timed") != self._clock:
+            return end
+        return (_EXPIRED, None) if self._deadline <= state["at"] else end
+
+    def _finish(self, end: _End) -> bool:
+        """End this context and its children; True if nobody was faster."""
+        if not self._publish(end):
+            return False
+        # Most contexts end with nobody to tell: then "end" is all there is.
+        block = self._block
+        if len(self._state) > 1 or (isinstance(block, _TaskBlock) and not block.left):
+            self._tell(end)
+        return True
+
+    def _tell(self, end: _End) -> None:
+        """End the children, wake the waiters, run the functions, in this order.
+
+        Whoever is woken finds the whole tree ended.
+        """
+        ended = [self]
+        for context in ended:
+            for child in _drain(context._state.get("children")):
+                alive = child()
+                if alive is not None and alive._publish(alive._sooner(end)):
+                    ended.append(alive)
+        for context in ended:
+            if isinstance(context._block, _TaskBlock) and not context._block.left:
+                context._block.wake()
+            for _, wake in _drain(context._state.get("wakers")):
+                wake()
+        for context in ended:
+            if "calls" in context._state:
+                context._run_calls()
+
+    def _publish(self, end: _End) -> bool:
+        """Decide how this context ended. The first call wins, the rest learn it."""
+        state = self._state
+        timed = state.get("timed")
+        if timed is not None:
+            state.setdefault("at", timed())
+        first = state.setdefault("end", end)
+        self._end = first
+        return first is end
+
+    def _sooner(self, end: _End) -> _End:
+        """Choose between what ends the parent now and a deadline that has passed."""
+        if self._clock is None or self._clock() < self._deadline:
+            return end
+        return (_EXPIRED, None)
+
+    def _run_calls(self) -> None:
+        """Run what is registered, newest first, and all of it whatever happens."""
+        for registration, _ in _drain(self._state.get("calls")):
+            try:
+                registration._run()  # noqa: SLF001 - its other half
+            except BaseException:  # KeyboardInterrupt and its like
+                self._run_calls()
+                raise
+        self._hold()
+
+    # Who is told
+
+    def _add_waker(self, key: object, wake: Callable[[], object]) -> None:
+        """Have *wake* called once when the context ends; at once if it has."""
+        wakers = self._state.setdefault("wakers", {})
+        wakers[key] = wake
+        self._hold()
+        if self.done and wakers.pop(key, None) is not None:
+            wake()
+
+    def _drop_waker(self, key: object) -> None:
+        self._state["wakers"].pop(key, None)
+        self._hold()
+
+    def _forget_call(self, registration: Registration) -> bool:
+        calls = self._state["calls"]
+        forgotten = calls.pop(registration, calls) is None
+        self._hold()
+        return forgotten
+
+    def _link(self) -> None:
+        """Make the parents tell us of their end, and have them be told of theirs."""
+        path = [self]
+        for context in path:
+            for parent in context._parents:
+                children = parent._state.setdefault("children", set())
+                children.add(ref(context, children.discard))
+                if parent._parents and "linked" not in parent._state:
+                    path.append(parent)
+            context._state["linked"] = True
+        # Whoever ended before we were known to it will not tell us: look, from
+        # the top, so that each finds its parents' state published.
+        for context in reversed(path):
+            context._look()
+
+    def _is_awaited(self) -> bool:
+        block, state = self._block, self._state
+        return (
+            isinstance(block, _TaskBlock) and not block.left
+        ) or bool(state.get("wakers") or state.get("calls") or state.get("held"))
+
+    def _hold(self) -> None:
+        """Have the parents hold us exactly while somebody waits for our end.
+
+        Two threads may come and go here at once. Each acts on what it saw and
+        then looks again, so the last one to look leaves it right.
+        """
+        if self._parents and "linked" not in self._state:
+            self._link()
+        unsettled = [self]
+        while unsettled:
+            context = unsettled.pop()
+            awaited = context._is_awaited()
+            for parent in context._parents:
+                held = parent._state.setdefault("held", {})
+                if (context in held) != awaited:
+                    if awaited:
+                        held[context] = None
+                    else:
+                        held.pop(context, None)
+                    unsettled.append(parent)
+            if awaited != context._is_awaited():
+                unsettled.append(context)
+
+
+ambient: ContextVar[Context | None] = ContextVar("safeconc.context", default=None)
+
+
+def current_context() -> Context | None:
+    """Return the innermost context whose block the caller is in, or None.
+
+    Tasks and threads inherit it, as they do every contextvar: what a task starts
+    with :func:`anyio.to_thread.run_sync` sees the context of that task.
+    """
+    return ambient.get()
+
+
+def check() -> None:
+    """Raise the ambient context's ``err`` if it has ended; else do nothing.
+
+    Cheap enough for the inner loop of a thread.
+    """
+    context = ambient.get()
+    if context is not None and context.done:
+        context.check()
+
+
+def spend(loop: Loop) -> Awaitable[None]:
+    """Take part in cancellation and in fairness: our own awaits await this first.
+
+    It sees a context that has ended even before its loop has been told. Most
+    calls do not yield: the budget of the loop says when one must.
+    """
+    context = ambient.get()
+    if context is not None and context.done:
+        deliver(context, loop)
+    loop.left -= 1
+    if loop.left > 0:
+        return checkpoint_if_cancelled()
+    loop.left = BUDGET
+    return full_checkpoint()
+
+
+def deliver(context: Context, loop: Loop) -> None:
+    """Cancel now what the loop will be told to cancel: we are in a task of it."""
+    path = [context]
+    for each in path:
+        block = each._block  # noqa: SLF001 - this module's own
+        if each._end is not None and isinstance(block, _TaskBlock):  # noqa: SLF001
+            if block.loop is loop:
+                block.deliver()
+        path.extend(each._parents)  # noqa: SLF001
+
+
+def _drain(items: Any) -> Iterator[Any]:
+    """Take items out one by one, each by exactly one caller; latest first of a dict."""
+    if items is None:
+        return
+    take = items.popitem if isinstance(items, dict) else items.pop
+    while items:
+        try:
+            item = take()
+        except KeyError:  # another thread took the last one
+            return
+        yield item
+
+
+def _number(name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (float, int)):  # noqa: UP038 - 3x
+        raise TypeError(f"{name} must be a number of seconds, not {value!r}")
+    if math.isnan(value):
+        raise ValueError(f"{name} must be a number of seconds, not NaN")
+    return value
+
+
+def _seconds(name: str, value: float) -> float:
+    if type(value) is float and value >= 0:  # what nearly all are, at a third the price
+        return value
+    if _number(name, value) < 0:
+        raise ValueError(f"{name} must not be negative: {value}")
+    return value

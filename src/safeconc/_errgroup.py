@@ -1,0 +1,481 @@
+"""Siblings that fail together."""
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from contextvars import Context as ContextVars
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar, TypeVarTuple, Unpack, final
+
+import anyio
+
+from safeconc._context import Context, spend
+from safeconc._crew import Crew, Job, Worker
+from safeconc._limit import check_limit
+from safeconc._loop import running_loop
+from safeconc._policy._failures import Mode
+from safeconc._policy._slots import Slots
+from safeconc._siblings import Siblings, check_function, make_coroutine
+from safeconc._waiter import Waiter
+
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+Args = TypeVarTuple("Args")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ErrGroupStatistics:
+    """A snapshot of a group, safe to keep and to compare."""
+
+    running: int
+    """Children that hold a slot: started, or about to be."""
+
+    background: int
+    """Children of :meth:`ErrGroup.go_background` that have not ended."""
+
+    waiting: int
+    """Calls of :meth:`ErrGroup.go` that wait for a slot."""
+
+    started: int
+    """Children of both kinds, since the group was opened."""
+
+    failed: int
+    """Errors so far, the body's own included."""
+
+
+@final
+class Task(Generic[R_co]):
+    """A child of an :class:`ErrGroup`: its result, when there is one.
+
+    Awaiting it waits for the child and returns its result or raises its error,
+    that very object; the group reports it once all the same. A child that was
+    cancelled raises :exc:`anyio.TaskCancelled`, since a bare cancellation would
+    look like the awaiter's own.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_awaiters",
+        "_cancel",
+        "_cancelled",
+        "_done",
+        "_error",
+        "_foreground",
+        "_group",
+        "_name",
+        "_value",
+    )
+
+    def __init__(self, group: "ErrGroup", name: str, *, foreground: bool) -> None:
+        self._group = group
+        self._name = name
+        self._foreground = foreground
+        self._done = False
+        self._cancelled = False
+        self._value: R_co | None = None
+        self._error: BaseException | None = None
+        self._awaiters: list[Waiter] | None = None
+        self._cancel: Callable[[], object] | None = None
+
+    @property
+    def name(self) -> str:
+        """The name given to :meth:`ErrGroup.go`, else the function's."""
+        return self._name
+
+    @property
+    def done(self) -> bool:
+        """Whether the child has ended: returned, failed or been cancelled."""
+        return self._done
+
+    def result(self) -> R_co:
+        """Return the child's result, or raise its error.
+
+        Raises :exc:`anyio.TaskNotFinished` while it runs, and
+        :exc:`anyio.TaskCancelled` if it was cancelled.
+        """
+        error = self.exception()
+        if error is not None:
+            raise error
+        return self._value  # type: ignore[return-value]
+
+    def exception(self) -> BaseException | None:
+        """Return the child's error, or None if it has none.
+
+        Raises what :meth:`result` raises for a child that runs or was cancelled.
+        """
+        if not self._done:
+            raise anyio.TaskNotFinished(
+                f"{self._name} has not ended; 'await' the task to wait for it"
+            )
+        if self._error is None and self._cancelled:
+            raise anyio.TaskCancelled(f"{self._name} was cancelled")
+        return self._error
+
+    def cancel(self) -> None:
+        """Cancel the child. A child that has ended, or does so all the same, stays."""
+        if not self._done:
+            self._cancelled = True
+            self._group._cancel_child(self)
+
+    def __await__(self) -> Generator[Any, Any, R_co]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> R_co:
+        await spend(running_loop())
+        if not self._done:
+            waiter = Waiter()
+            if self._awaiters is None:
+                self._awaiters = []
+            self._awaiters.append(waiter)
+            try:
+                await waiter.wait()
+            except BaseException:
+                self._awaiters.remove(waiter)
+                raise
+        return self.result()
+
+    def __repr__(self) -> str:
+        if not self._done:
+            state = "cancelling" if self._cancelled else "running"
+        elif self._error is not None:
+            state = f"failed: {self._error!r}"
+        else:
+            state = "cancelled" if self._cancelled else "finished"
+        return f"<Task {self._name} {state}>"
+
+    def _end(self, value: Any = None, error: BaseException | None = None) -> None:
+        """Publish how the child ended, and wake who waits for it."""
+        self._value = value
+        self._error = error
+        self._done = True
+        self._cancel = None
+        for waiter in self._awaiters or ():
+            waiter.hand()
+        self._awaiters = None
+
+
+@final
+class ErrGroup:
+    """Run children that fail together, and be over when the block has been left.
+
+    ::
+
+        async with ErrGroup(limit=10) as group:
+            page = await group.go(fetch, url)       # waits for a free slot
+            group_size = await group.go(measure, url)
+        print(page.result(), group_size.result())
+
+    The first error, of a child or of the body, ends the block at once: the
+    siblings and the body are cancelled and awaited, and that error itself is
+    raised. What failed later is in :attr:`errors` and in a note on it.
+
+    :param limit: children that may run at once; further calls of :meth:`go` wait.
+        ``None`` says aloud that there is no bound.
+    :param errors: ``"first"`` raises the first error, ``"group"`` an
+        :exc:`ExceptionGroup` of all.
+    :param reuse: run the children on parked workers, for many short ones at a
+        fraction of the price. One thing shows: :func:`asyncio.current_task` is
+        the worker's, so nothing may keep it, or key on it, beyond the child.
+    :param name: shown in errors and dumps.
+    """
+
+    def __init__(
+        self,
+        *,
+        limit: int | None,
+        errors: Mode = "first",
+        reuse: bool = False,
+        name: str | None = None,
+    ) -> None:
+        self._limit = check_limit(limit)
+        self._slots: Slots[Waiter, Task[Any]] = Slots(self._limit)
+        self._siblings = Siblings("ErrGroup", name, errors)
+        self._siblings.on_over = self._on_over
+        self._crew: Crew | None = None
+        self._queue: deque[tuple[Task[Any], ContextVars, Coroutine[Any, Any, Any]]]
+        self._queue = deque()
+        if reuse:
+            self._crew = Crew(self._siblings, self, self, None)
+        self._members: dict[object, Task[Any]] = {}
+        self._background: set[Task[Any]] = set()
+        self._started = 0
+        self._state = "new"
+
+    @property
+    def context(self) -> Context:
+        """The context of the block. It ends with it, its cause the first error."""
+        return self._siblings.context
+
+    @property
+    def errors(self) -> tuple[BaseException, ...]:
+        """All errors so far, oldest first."""
+        return self._siblings.failures.errors
+
+    def statistics(self) -> ErrGroupStatistics:
+        """Count the children and the calls that wait."""
+        return ErrGroupStatistics(
+            running=self._slots.taken,
+            background=len(self._background),
+            waiting=self._slots.waiting,
+            started=self._started,
+            failed=len(self.errors),
+        )
+
+    # Starting children
+
+    async def go(
+        self,
+        fn: Callable[[Unpack[Args]], Awaitable[R]],
+        *args: Unpack[Args],
+        name: str | None = None,
+    ) -> Task[R]:
+        """Start ``fn(*args)`` as a child, as soon as a slot is free.
+
+        The child runs in a copy of the caller's contextvars. A child may call
+        this, too; if all slots are held by children that wait here, none can
+        ever come free, and the call that would complete the circle raises
+        :exc:`RuntimeError` with their names.
+
+        Raises :exc:`RuntimeError` after the group has failed or ended, and
+        :exc:`TypeError` if *fn* is no coroutine function.
+        """
+        self._check_open(fn)
+        await spend(self._siblings.loop)
+        if not self._slots.take():
+            await self._wait_for_slot()
+        return self._start_in_slot(fn, args, name)
+
+    def go_nowait(
+        self,
+        fn: Callable[[Unpack[Args]], Awaitable[R]],
+        *args: Unpack[Args],
+        name: str | None = None,
+    ) -> Task[R]:
+        """Start a child as :meth:`go` does; :exc:`anyio.WouldBlock` if none is free."""
+        self._check_open(fn)
+        if not self._slots.take():
+            raise anyio.WouldBlock
+        return self._start_in_slot(fn, args, name)
+
+    async def go_background(
+        self,
+        fn: Callable[[Unpack[Args]], Awaitable[R]],
+        *args: Unpack[Args],
+        name: str | None = None,
+    ) -> Task[R]:
+        """Start a service: it takes no slot, and the block does not wait for its end.
+
+        When the body and all other children have ended it is cancelled, and
+        awaited. If it fails, so does the group.
+        """
+        self._check_open(fn)
+        await spend(self._siblings.loop)
+        self._check_open(fn)
+        task: Task[R] = Task(self, name or _name_of(fn), foreground=False)
+        variables = self._siblings.contextvars()
+        coroutine = make_coroutine(variables, fn, *args)
+        self._background.add(task)
+        self._started += 1
+        self._spawn(task, variables, coroutine)
+        return task
+
+    def cancel(self, cause: BaseException | None = None) -> bool:
+        """End the block quietly: children and body are cancelled, nothing is raised.
+
+        From any thread, like :meth:`Context.cancel`, and as idempotent.
+        """
+        return self._siblings.cancel(cause)
+
+    # The block
+
+    async def __aenter__(self) -> Self:
+        if self._state != "new":
+            raise RuntimeError(
+                f"{self._siblings.label} has been entered before; a group has one "
+                "block, make a new one"
+            )
+        await self._siblings.__aenter__()
+        self._state = "open"
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        self._state = "joining"
+        self._end_if_idle()
+        try:
+            return await self._siblings.__aexit__(exc_type, exc, traceback)
+        finally:
+            self._state = "over"
+
+    # Below: how it works
+
+    def _check_open(self, fn: object) -> None:
+        check_function(fn)
+        if self._state == "new":
+            raise RuntimeError(
+                f"{self._siblings.label} has not been entered; start children inside "
+                "its 'async with' block"
+            )
+        if self._siblings.over:
+            raise self._siblings.refusal()
+        if running_loop() is not self._siblings.loop:
+            raise RuntimeError(
+                f"{self._siblings.label} belongs to another event loop; call it from "
+                "a task of that loop"
+            )
+
+    async def _wait_for_slot(self) -> None:
+        holder = self._current_member()
+        if holder is not None and (circle := self._slots.circle()) is not None:
+            names = ", ".join(task.name for task in (*circle, holder))
+            raise RuntimeError(
+                f"every slot of {self._siblings.label} (limit {self._limit}) is held by "
+                f"a child that waits in go() for a slot: {names}; none can come free. "
+                "Raise the limit, or start such children with a second group"
+            )
+        waiter = Waiter()
+        self._slots.join(waiter, holder)
+        try:
+            await waiter.wait()
+        except BaseException:
+            if not waiter.refused:
+                self._slots.leave(waiter)
+            raise
+
+    def _current_member(self) -> Task[Any] | None:
+        """Return the child that the calling task is, if it holds a slot."""
+        if self._crew is not None and (worker := self._crew.current()) is not None:
+            return worker.job
+        task = self._members.get(self._siblings.loop.current_task())
+        return task if task is not None and task._foreground else None
+
+    def _start_in_slot(
+        self, fn: Callable[..., Awaitable[R]], args: tuple[Any, ...], name: str | None
+    ) -> Task[R]:
+        try:
+            if self._siblings.over:
+                raise self._siblings.refusal()
+            variables = self._siblings.contextvars()
+            coroutine = make_coroutine(variables, fn, *args)
+            task: Task[R] = Task(self, name or _name_of(fn), foreground=True)
+            if self._crew is None:
+                self._spawn(task, variables, coroutine)
+            else:
+                self._queue.append((task, variables, coroutine))
+                self._crew.call()
+        except BaseException:
+            self._free_slot()
+            raise
+        self._started += 1
+        return task
+
+    def _spawn(
+        self,
+        task: Task[Any],
+        variables: ContextVars,
+        coroutine: Coroutine[Any, Any, Any],
+    ) -> None:
+        handle = self._siblings.tasks.create_task(
+            self._run(task, coroutine), name=task.name, context=variables
+        )
+        task._cancel = handle.cancel
+
+    async def _run(self, task: Task[Any], coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Be the task of a child."""
+        key = self._siblings.loop.current_task()
+        self._members[key] = task
+        try:
+            value = await coroutine
+        except BaseException as exc:
+            error = self._siblings.verdict(exc)
+            if error is None:
+                self.cancelled(task)
+                raise
+            self.failed(task, error)
+            if isinstance(exc, (KeyboardInterrupt, SystemExit)):
+                raise
+        else:
+            self[task] = value
+        finally:
+            del self._members[key]
+
+    def _cancel_child(self, task: Task[Any]) -> None:
+        if task._cancel is not None:
+            task._cancel()
+        else:
+            for job in self._queue:
+                if job[0] is task:
+                    self._queue.remove(job)
+                    job[2].close()
+                    self.cancelled(task)
+                    return
+
+    def _free_slot(self) -> None:
+        waiter = self._slots.free()
+        if waiter is not None:
+            waiter.hand()
+
+    def _ended(self, task: Task[Any]) -> None:
+        if task._foreground:
+            self._free_slot()
+            self._end_if_idle()
+        else:
+            self._background.discard(task)
+
+    def _end_if_idle(self) -> None:
+        """Once the body and the children are done, stop what serves them."""
+        if self._state == "joining" and self._slots.taken == 0:
+            self._siblings.close()
+            for task in tuple(self._background):
+                task.cancel()
+
+    def _on_over(self) -> None:
+        for waiter in self._slots.clear():
+            waiter.refuse(self._siblings.refusal())
+        if self._crew is not None:
+            self._crew.close()
+            while self._queue:
+                task, _, coroutine = self._queue.popleft()
+                coroutine.close()
+                self.cancelled(task)
+
+    # A source of jobs, and what becomes of them; see _crew
+
+    def jobs(self, worker: Worker) -> Iterator[Job]:
+        queue = self._queue
+        while queue:
+            task, variables, coroutine = queue.popleft()
+            worker.job = task
+            task._cancel = worker.cancel
+            yield variables, coroutine, task
+        worker.job = None
+
+    def has_jobs(self) -> bool:
+        return bool(self._queue)
+
+    def __setitem__(self, task: Task[Any], value: Any) -> None:
+        task._end(value)
+        self._ended(task)
+
+    def failed(self, task: Task[Any], error: BaseException) -> None:
+        # The awaiters first: cancelled before they are woken, they would never
+        # see the error.
+        task._end(error=error)
+        self._siblings.fail(error)
+        self._ended(task)
+
+    def cancelled(self, task: Task[Any]) -> None:
+        task._cancelled = True
+        task._end()
+        self._ended(task)
+
+
+def _name_of(fn: object) -> str:
+    while hasattr(fn, "func"):  # a partial
+        fn = fn.func
+    return getattr(fn, "__qualname__", None) or type(fn).__qualname__

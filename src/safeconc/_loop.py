@@ -1,0 +1,213 @@
+"""The running event loop, as far as we need to know it.
+
+Three questions, answered once for asyncio (and uvloop) and once for trio: what
+time is it there, how does another thread get a call into it, and which task is
+running. The answers come from public functions of both; anyio's token for a
+loop is opaque.
+"""
+
+import asyncio
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from threading import local
+from typing import TYPE_CHECKING, Any, final
+
+if TYPE_CHECKING:
+    from trio import CancelScope, Event
+    from trio.lowlevel import TrioToken
+
+Clock = Callable[[], float]
+
+BUDGET = 128
+"""Operations of ours that need not wait between two turns of the loop."""
+
+
+class Timer(ABC):
+    """A call that the loop will make, unless it is cancelled first."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Withdraw the call; what the loop ran for it is over afterwards."""
+
+
+class Loop(ABC):
+    """One running loop: its clock, its tasks, and the way in from outside."""
+
+    clock: Clock
+    """Seconds, callable from any thread."""
+
+    left: int = BUDGET
+    """What remains of the budget. One counter per loop, not per object, so that
+    a loop over fresh objects gives way to others too."""
+
+    @abstractmethod
+    def is_here(self) -> bool:
+        """Tell whether this loop runs the calling code."""
+
+    @abstractmethod
+    def current_task(self) -> object:
+        """Return the running task itself, to be compared by identity."""
+
+    @abstractmethod
+    def hop(self, fn: Callable[[], object]) -> None:
+        """Have the loop call *fn* soon: from any thread, from a signal handler.
+
+        A loop that is closed has nobody left to tell, which is no error.
+        """
+
+    @abstractmethod
+    def call_at(self, when: float, fn: Callable[[], object]) -> Timer:
+        """Have the loop call *fn* when its clock reads *when*."""
+
+
+@final
+class _AsyncioTimer(Timer):
+    def __init__(self, handle: asyncio.TimerHandle) -> None:
+        self._handle = handle
+
+    async def aclose(self) -> None:
+        self._handle.cancel()
+
+
+@final
+class _AsyncioLoop(Loop):
+    def __init__(self, native: asyncio.AbstractEventLoop) -> None:
+        self._native = native
+        # asyncio's own loops tell the monotonic clock, and asking it itself
+        # costs half. uvloop reads the same clock once per turn, so that for
+        # another thread it would stand still while the loop sleeps. What a
+        # subclass tells (virtual time in a test) is asked of the subclass.
+        kind = type(native)
+        plain = getattr(kind, "time", None) is asyncio.BaseEventLoop.time
+        plain = plain or kind.__module__.partition(".")[0] == "uvloop"
+        self.clock = time.monotonic if plain else native.time
+
+    def is_here(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self._native and not _in_trio_task()
+        except RuntimeError:
+            return False
+
+    def current_task(self) -> object:
+        return asyncio.current_task()
+
+    def hop(self, fn: Callable[[], object]) -> None:
+        try:
+            self._native.call_soon_threadsafe(fn)
+        except RuntimeError:
+            if not self._native.is_closed():
+                raise
+
+    def call_at(self, when: float, fn: Callable[[], object]) -> Timer:
+        return _AsyncioTimer(self._native.call_at(when, fn))
+
+
+@final
+class _TrioTimer(Timer):
+    """Trio has no timers: a system task sleeps, and is over at :meth:`aclose`."""
+
+    def __init__(self, when: float, fn: Callable[[], object]) -> None:
+        import trio
+
+        self._scope: CancelScope = trio.CancelScope()
+        self._over: Event = trio.Event()
+        trio.lowlevel.spawn_system_task(self._fire, when, fn)
+
+    async def _fire(self, when: float, fn: Callable[[], object]) -> None:
+        import trio
+
+        with self._scope:
+            await trio.sleep_until(when)
+            fn()
+        self._over.set()
+
+    async def aclose(self) -> None:
+        import trio
+
+        self._scope.cancel()
+        with trio.CancelScope(shield=True):
+            await self._over.wait()
+
+
+@final
+class _TrioLoop(Loop):
+    def __init__(self) -> None:
+        import trio
+
+        self._token: TrioToken = trio.lowlevel.current_trio_token()
+        self._current_task: Callable[[], object] = trio.lowlevel.current_task
+        self._in_task: Callable[[], bool] = trio.lowlevel.in_trio_task
+        self._current_token: Callable[[], object] = trio.lowlevel.current_trio_token
+        self._finished: type[Exception] = trio.RunFinishedError
+        self.clock = trio.lowlevel.current_clock().current_time
+
+    def is_here(self) -> bool:
+        return self._in_task() and self._current_token() is self._token
+
+    def current_task(self) -> object:
+        return self._current_task()
+
+    def hop(self, fn: Callable[[], object]) -> None:
+        try:
+            self._token.run_sync_soon(fn)
+        except self._finished:
+            pass
+
+    def call_at(self, when: float, fn: Callable[[], object]) -> Timer:
+        return _TrioTimer(when, fn)
+
+
+class _Here(local):
+    loop: Loop | None = None
+
+
+_here = _Here()
+
+
+def here() -> Loop | None:
+    """Return the loop that runs the calling code, or None in a plain thread."""
+    loop = _here.loop
+    if loop is not None and loop.is_here():
+        return loop
+    # Every loop installs hooks for async generators while it runs. To ask for
+    # them is several times cheaper than to ask asyncio and catch its error, and
+    # in a plain thread it settles the matter.
+    if sys.get_asyncgen_hooks()[0] is None:
+        return None
+    _here.loop = _find()
+    return _here.loop
+
+
+def in_task() -> bool:
+    """Tell whether the calling code runs in a task, so must not block."""
+    loop = here()
+    return loop is not None and loop.current_task() is not None
+
+
+def running_loop() -> Loop:
+    """Return the loop of the calling task, or say that there is none."""
+    loop = here()
+    if loop is None:
+        raise RuntimeError(
+            "this needs a running event loop (asyncio or trio) in the calling thread"
+        )
+    return loop
+
+
+def _in_trio_task() -> bool:
+    """Tell whether a trio task is calling, without importing trio to ask."""
+    lowlevel: Any = sys.modules.get("trio.lowlevel")
+    return lowlevel is not None and bool(lowlevel.in_trio_task())
+
+
+def _find() -> Loop | None:
+    """Make the :class:`Loop` for the calling code."""
+    # trio first: in guest mode a thread runs both.
+    if _in_trio_task():
+        return _TrioLoop()
+    try:
+        return _AsyncioLoop(asyncio.get_running_loop())
+    except RuntimeError:
+        return None

@@ -1,0 +1,242 @@
+"""A block whose members fail together: what ErrGroup and FanOut have in common.
+
+It is a context bound to the block, a task group inside it, and the errors of all
+that runs there. The task group never sees an error: a member reports its own, so
+that the block can act at once, in the right order, and raise it unwrapped.
+"""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context as ContextVars
+from contextvars import copy_context
+from inspect import iscoroutine, iscoroutinefunction, isfunction, unwrap
+from types import TracebackType
+from typing import Any, Self, final
+
+import anyio
+from anyio.abc import TaskGroup
+
+from safeconc._context import CANCELLED, Context, ambient, deliver
+from safeconc._loop import Loop, running_loop
+from safeconc._policy._failures import Failures, Mode
+
+
+@final
+class Siblings:
+    """The members of one block, the block's body included."""
+
+    def __init__(self, kind: str, name: str | None, errors: Mode = "first") -> None:
+        self.name = name or kind
+        self.label = f"{kind} {name!r}" if name else f"this {kind}"
+        self.failures = Failures(self.label, errors)
+        self.context = Context(name=self.name)
+        self.over = False
+        self.on_over: Callable[[], None] = _nothing
+        self.loop: Loop
+        self.tasks: TaskGroup
+        self._quiet: object = None
+        self._host: asyncio.Task[Any] | None = None
+        self.cancelled_class: type[BaseException]
+
+    async def __aenter__(self) -> Self:
+        """Begin the block in the calling task."""
+        await self.context.__aenter__()
+        self.loop = running_loop()
+        self.tasks = anyio.create_task_group()
+        await self.tasks.__aenter__()
+        self.cancelled_class = anyio.get_cancelled_exc_class()
+        host = self.loop.current_task()
+        self._host = host if isinstance(host, asyncio.Task) else None
+        return self
+
+    def contextvars(self) -> ContextVars:
+        """Copy the caller's contextvars, with this block's context as the ambient one.
+
+        The caller may stand in a narrower context; a member outlives that.
+        """
+        variables = copy_context()
+        if ambient.get() is not self.context:
+            variables.run(ambient.set, self.context)
+        return variables
+
+    def is_cancellation(self, exc: BaseException) -> bool:
+        """Tell whether a member ended by a cancellation that somebody asked for.
+
+        To be called in the member's task. A cancellation that none of our scopes
+        sent, and that did not hit the owner as well, is a failure.
+        """
+        if not isinstance(exc, self.cancelled_class):
+            return False
+        if self.over or anyio.current_effective_deadline() == -math.inf:
+            return True
+        return self._host is not None and self._host.cancelling() > 0
+
+    def verdict(self, exc: BaseException) -> BaseException | None:
+        """Tell what a member's exception counts as: an error, or None.
+
+        To be called in the member's task.
+        """
+        if not isinstance(exc, self.cancelled_class):
+            return exc
+        if self.is_cancellation(exc):
+            return None
+        error = anyio.TaskCancelled(
+            f"a member of {self.label} was cancelled, and neither the block nor its "
+            "owner asked for it; did the member cancel its own task?"
+        )
+        error.__cause__ = exc
+        return error
+
+    def fail(self, exc: BaseException) -> None:
+        """Take a member's error; the first one ends the block at once."""
+        error = self._without_cancellation(exc)
+        if error is not None and self.failures.add(error):
+            self.end(error)
+
+    def cancel(self, cause: BaseException | None) -> bool:
+        """End the block without an error; True if this call did it."""
+        if cause is not None and not isinstance(cause, BaseException):
+            raise TypeError(f"cause must be an exception, not {cause!r}")
+        return not self.context.done and self._finish(cause)
+
+    def end(self, cause: BaseException | None) -> None:
+        """Stop all members, the body included. To be called on the block's loop."""
+        self._finish(cause)
+        self.close()
+        deliver(self.context, self.loop)
+
+    def close(self) -> None:
+        """Let nothing more start."""
+        if not self.over:
+            self.over = True
+            self.on_over()
+
+    def refusal(self) -> RuntimeError:
+        """Make the error for whoever comes too late."""
+        failed = self.failures.errors
+        if failed:
+            error = RuntimeError(
+                f"{self.label} has failed and starts nothing more: {failed[0]!r}"
+            )
+            error.__cause__ = failed[0]
+            return error
+        return RuntimeError(
+            f"{self.label} has ended; start work inside its 'async with' block"
+        )
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        """Leave the block: wait for all members, then say how it went.
+
+        An error comes first, also when the owner is being cancelled. Then a
+        cancellation from outside, then an end that the context's parents caused.
+        What we stopped ourselves is quiet.
+        """
+        error = None if exc is None else self._without_cancellation(exc)
+        if error is not None:
+            self.fail(error)
+            exc_type = traceback = None
+        try:
+            quiet = await self._leave(exc_type, None if error else exc, traceback)
+        except BaseException as late:
+            self.fail(late)
+            if not self.failures.errors:
+                raise
+            quiet = False
+        finally:
+            self.close()
+        failure = self.failures.outcome()
+        if failure is None:
+            return quiet
+        if failure is exc:
+            return False
+        context = failure.__context__
+        try:
+            raise failure
+        finally:
+            # What the body was doing when we stopped it explains nothing.
+            failure.__context__ = context
+            del exc, error, failure, context
+
+    async def _leave(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        """Wait for the members; True if the block was stopped, and quietly."""
+        try:
+            await self.tasks.__aexit__(exc_type, exc, traceback)
+        except BaseException as late:
+            if not await self.context._unbind(type(late), late, late.__traceback__):
+                raise
+        else:
+            if not await self.context._unbind(exc_type, exc, traceback):
+                return False
+        if self._quiet is None or self.context._ending is not self._quiet:
+            self.context._raise()
+        return True
+
+    def _finish(self, cause: BaseException | None) -> bool:
+        ending = (CANCELLED, cause)
+        # Before it takes effect: afterwards the block may be gone already.
+        self._quiet = self._quiet or ending
+        return self.context._finish(ending)
+
+    def _without_cancellation(self, exc: BaseException) -> BaseException | None:
+        """Drop what the cancellation of the block left in an error."""
+        if isinstance(exc, self.cancelled_class):
+            return None
+        if isinstance(exc, BaseExceptionGroup):
+            return exc.split(self.cancelled_class)[1]
+        return exc
+
+
+def _nothing() -> None:
+    pass
+
+
+def check_function(fn: object) -> None:
+    """Refuse what can never be called to get a coroutine."""
+    if iscoroutine(fn):
+        fn.close()
+        raise TypeError(
+            f"expected a coroutine function, got the coroutine {fn.__qualname__}(); "
+            f"pass the function and its arguments: ({fn.__name__}, ...)"
+        )
+    if not callable(fn):
+        raise TypeError(f"expected a coroutine function, not {fn!r}")
+
+
+def is_plain(fn: Callable[..., object]) -> bool:
+    """Tell whether a call of *fn* only makes a coroutine and runs no code yet."""
+    return iscoroutinefunction(fn) and isfunction(unwrap(fn))
+
+
+def make_coroutine(
+    variables: ContextVars, fn: Callable[..., Awaitable[Any]], *args: Any
+) -> Coroutine[Any, Any, Any]:
+    """Call *fn* in *variables* and make sure that a coroutine comes out."""
+    return as_coroutine(fn, variables.run(fn, *args))
+
+
+def as_coroutine(fn: object, made: object) -> Coroutine[Any, Any, Any]:
+    """Return what a call of *fn* made, or say that *fn* is no coroutine function."""
+    if isinstance(made, Coroutine):
+        return made
+    if isinstance(made, Awaitable):
+        return _await(made)
+    name = getattr(fn, "__qualname__", repr(fn))
+    raise TypeError(
+        f"{name} is not a coroutine function: calling it returned {made!r}; write "
+        "'async def', or run blocking code with anyio.to_thread.run_sync"
+    )
+
+
+async def _await(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable

@@ -1,0 +1,72 @@
+"""One wait that ends by being handed what it waits for."""
+
+import asyncio
+import math
+from typing import Any, final
+
+import anyio
+
+
+@final
+class Waiter:
+    """A place in a line.
+
+    Whoever gives a slot or an item gives it to the head of the line in the same
+    step: :meth:`hand` makes it the waiter's own before the waiter runs. So a wait
+    ends in one of two ways: it was handed something, and returns; or it was not,
+    and raises. A cancellation that comes together with the hand-over loses.
+    """
+
+    __slots__ = ("_bell", "_handed", "_refusal", "_value")
+
+    def __init__(self) -> None:
+        self._bell = anyio.Event()
+        self._refusal: BaseException | None = None
+        self._handed = False
+        self._value: Any = None
+
+    def hand(self, value: object = None) -> None:
+        """Give the waiter what it waits for."""
+        self._handed = True
+        self._value = value
+        self._bell.set()
+
+    @property
+    def refused(self) -> bool:
+        """Whether what it waits for will never come."""
+        return self._refusal is not None
+
+    def refuse(self, error: BaseException) -> None:
+        """End the wait with an error: what it waits for will never come."""
+        self._refusal = error
+        self._bell.set()
+
+    async def wait(self) -> Any:
+        """Return what was handed; on a cancellation before that, raise it.
+
+        The caller takes a waiter that raised out of its line.
+        """
+        try:
+            await self._bell.wait()
+        except BaseException as exc:
+            if not self._handed:
+                raise
+            _rearm(exc)
+        if self._refusal is not None:
+            raise self._refusal
+        return self._value
+
+
+def _rearm(exc: BaseException) -> None:
+    """Have a cancellation that came too late arrive at the next checkpoint.
+
+    A cancelled scope delivers it again by itself. asyncio's ``Task.cancel`` is
+    told once, so it must be asked for again, without changing its count.
+    """
+    if (
+        isinstance(exc, asyncio.CancelledError)
+        and anyio.current_effective_deadline() != -math.inf
+        and (task := asyncio.current_task()) is not None
+    ):
+        task.uncancel()
+        task.cancel(*exc.args)

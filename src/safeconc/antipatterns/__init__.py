@@ -1,0 +1,1 @@
+"""Each vice beside its cure: the leak itself, runnable."""

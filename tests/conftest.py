@@ -1,0 +1,73 @@
+"""Every async test runs on asyncio and on trio, in virtual time.
+
+The clock starts at 0 and jumps to the next timer instead of waiting for it, so a
+test may sleep an hour and assert the exact instant at which it woke up. Threads do
+not see the jumps: a test that waits for a thread has no timer pending meanwhile.
+"""
+
+import asyncio
+import os
+import selectors
+from typing import Any
+
+import pytest
+
+UVLOOP = os.environ.get("SAFECONC_TEST_LOOP") == "uvloop"
+"""Run on uvloop, in real time: its clock cannot be replaced."""
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    """Instead of sleeping until the next timer, move the clock there."""
+
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        """Return what is ready; if nothing is, let the time of *timeout* pass."""
+        if timeout is None:  # nothing is scheduled: only I/O can wake the loop
+            return super().select(None)
+        ready = super().select(0)
+        if not ready:
+            self.now += timeout
+        return ready
+
+
+class VirtualClockEventLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time passes only when there is nothing else to do."""
+
+    def __init__(self) -> None:
+        self._virtual = _JumpingSelector()
+        super().__init__(self._virtual)
+
+    def time(self) -> float:
+        """Return the virtual time."""
+        return self._virtual.now
+
+
+def _backends() -> list[Any]:
+    if UVLOOP:
+        return [pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop")]
+    return [pytest.param("asyncio"), pytest.param("trio")]
+
+
+@pytest.fixture(params=_backends())
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """Name the backend, and give it the virtual clock."""
+    if request.param == "trio":
+        from trio.testing import MockClock
+
+        return "trio", {"clock": MockClock(autojump_threshold=0)}
+    if request.param == "asyncio":
+        return "asyncio", {"loop_factory": VirtualClockEventLoop}
+    backend: tuple[str, dict[str, Any]] = request.param
+    return backend
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Leave out, under uvloop, the tests that assert instants of the virtual clock."""
+    if not UVLOOP:
+        return
+    kept = [item for item in items if item.get_closest_marker("virtual_clock") is None]
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = kept
