@@ -88,8 +88,10 @@ async def safeconc_stream(fn: Work, items: range, limit: int) -> list[int]:
     """Use the class, which hands over the results while the work goes on."""
     from safeconc import FanOut
 
+    collected: list[int] = []
     async with FanOut(fn, items, limit=limit) as results:
-        return [result async for result in results]
+        collected += [result async for result in results]
+    return collected
 
 
 # By hand
@@ -348,6 +350,7 @@ async def safeconc_drain(run: Run) -> None:
     """Read a ``FanOut`` to its end."""
     from safeconc import FanOut
 
+    count = 0
     with run.watch:
         async with FanOut(echo, range(run.n), limit=10) as results:
             count = await drain(results)

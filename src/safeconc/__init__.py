@@ -5,7 +5,8 @@ Layers, lowest first; a module imports only from rows above its own::
     _policy                         decisions without waiting
     _loop  _limit  _waiter          what we need of an event loop
     _context                        a deadline and a cause
-    _siblings  _crew  _progress     members that fail together, and who runs them
+    _siblings  _crew                members that fail together, and who runs them
+    _progress  _run                 items in, results out
     _errgroup  _fanout              the primitives
     antipatterns                    each vice beside its cure
     __main__                        the demo
@@ -21,7 +22,8 @@ from safeconc._context import (
     current_context,
 )
 from safeconc._errgroup import ErrGroup, ErrGroupStatistics, Task
-from safeconc._fanout import FanOut, FanOutStatistics, fan_out
+from safeconc._fanout import FanOut, fan_out
+from safeconc._run import FanOutStatistics
 
 __all__ = (
     "Context",

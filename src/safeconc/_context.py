@@ -86,7 +86,7 @@ class Registration:
 
     def stop(self) -> bool:
         """Withdraw the function. True if it will not run, False if it did or does."""
-        stopped = self._registered._forget_call(self)  # noqa: SLF001 - its other half
+        stopped = self._registered._forget_call(self)
         if stopped:
             self._finished.release()
         return stopped
@@ -132,7 +132,7 @@ def _report(exc: Exception, fn: object) -> None:
 class _TaskBlock:
     """An open ``async with`` block: the scope that the end of the context cancels."""
 
-    __slots__ = ("left", "loop", "previous", "scope", "timer")
+    __slots__ = ("left", "loop", "on_delivery", "previous", "scope", "timer")
 
     def __init__(self, previous: "Context | None", loop: Loop, deadline: float) -> None:
         self.previous = previous
@@ -140,6 +140,7 @@ class _TaskBlock:
         self.left = False
         self.scope = anyio.CancelScope(deadline=deadline)
         self.timer: Timer | None = None
+        self.on_delivery: Callable[[], object] | None = None
 
     def wake(self) -> None:
         """Bring the end to the scope, from wherever it happened.
@@ -155,13 +156,15 @@ class _TaskBlock:
         """Cancel the scope, unless the block has been left in the meantime."""
         if not self.left:
             self.scope.cancel()
+            if self.on_delivery is not None:
+                self.on_delivery()
 
     def arm(self, context: "Context") -> None:
         """Have the loop notice the deadline; to be called on the loop."""
         if self.timer is None and not self.left:
             self.timer = self.loop.call_at(
-                context._deadline_on(self.loop.clock),  # noqa: SLF001 - its block
-                context._look,  # noqa: SLF001
+                context._deadline_on(self.loop.clock),
+                context._look,
             )
 
 
@@ -447,16 +450,14 @@ class Context:
         """Wait until the context ends."""
         loop = running_loop()
         await spend(loop)
-        if self.done:
-            return
-        bell = anyio.Event()
-        self._add_waker(bell, lambda: loop.hop(bell.set))
-        try:
-            while not self.done:
+        while not self.done:
+            bell = loop.bell()
+            self._add_waker(bell, partial(loop.hop, bell.ring))
+            try:
                 with anyio.CancelScope(deadline=self._deadline_on(loop.clock)):
-                    await bell.wait()
-        finally:
-            self._drop_waker(bell)
+                    await bell
+            finally:
+                self._drop_waker(bell)
 
     # Its block
 
@@ -539,6 +540,11 @@ class Context:
                 await block.timer.aclose()
         return exc is not None and block.scope.cancelled_caught
 
+    def _on_delivery(self, fn: Callable[[], object] | None) -> None:
+        """Have *fn* called, too, when the end of the context reaches the open block."""
+        assert isinstance(self._block, _TaskBlock)
+        self._block.on_delivery = fn
+
     def _refuse_reuse(self) -> NoReturn:
         raise RuntimeError(
             f"{self.name} has been entered before; a Context has one block, "
@@ -590,8 +596,7 @@ class Context:
         clock = self._clock or self._own_clock()
         if timeout is not None:
             expires = clock() + _seconds("timeout", timeout)
-            if expires < self._deadline:
-                self._deadline = expires
+            self._deadline = min(self._deadline, expires)
         if deadline is not None and _number("deadline", deadline) < self._deadline:
             self._deadline = deadline
         for parent in self._parents:
@@ -673,7 +678,7 @@ class Context:
         """Run what is registered, newest first, and all of it whatever happens."""
         for registration, _ in _drain(self._state.get("calls")):
             try:
-                registration._run()  # noqa: SLF001 - its other half
+                registration._run()
             except BaseException:  # KeyboardInterrupt and its like
                 self._run_calls()
                 raise
@@ -716,9 +721,9 @@ class Context:
 
     def _is_awaited(self) -> bool:
         block, state = self._block, self._state
-        return (
-            isinstance(block, _TaskBlock) and not block.left
-        ) or bool(state.get("wakers") or state.get("calls") or state.get("held"))
+        return (isinstance(block, _TaskBlock) and not block.left) or bool(
+            state.get("wakers") or state.get("calls") or state.get("held")
+        )
 
     def _hold(self) -> None:
         """Have the parents hold us exactly while somebody waits for our end.
@@ -786,11 +791,14 @@ def deliver(context: Context, loop: Loop) -> None:
     """Cancel now what the loop will be told to cancel: we are in a task of it."""
     path = [context]
     for each in path:
-        block = each._block  # noqa: SLF001 - this module's own
-        if each._end is not None and isinstance(block, _TaskBlock):  # noqa: SLF001
-            if block.loop is loop:
-                block.deliver()
-        path.extend(each._parents)  # noqa: SLF001
+        block = each._block
+        if (
+            each._end is not None
+            and isinstance(block, _TaskBlock)
+            and block.loop is loop
+        ):
+            block.deliver()
+        path.extend(each._parents)
 
 
 def _drain(items: Any) -> Iterator[Any]:
@@ -807,7 +815,7 @@ def _drain(items: Any) -> Iterator[Any]:
 
 
 def _number(name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (float, int)):  # noqa: UP038 - 3x
+    if isinstance(value, bool) or not isinstance(value, (float, int)):
         raise TypeError(f"{name} must be a number of seconds, not {value!r}")
     if math.isnan(value):
         raise ValueError(f"{name} must be a number of seconds, not NaN")

@@ -7,16 +7,18 @@ task: it runs in its own contextvars, fails with its own traceback, and whatever
 it leaves behind in the task retires the worker.
 """
 
-from collections.abc import Callable, Coroutine, Iterator
+import inspect
+import math
+import types
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextvars import Context as ContextVars
-from types import FrameType
+from contextvars import copy_context
 from typing import Any, Protocol, final
 
-import anyio
 from anyio.lowlevel import checkpoint
 
-from safeconc._loop import BUDGET
-from safeconc._siblings import Siblings
+from safeconc._loop import BUDGET, Bell
+from safeconc._siblings import Siblings, cancelling_of, raise_fatal
 
 MAX_IDLE = 64
 """Workers that stay parked; one more that finds nothing to do ends."""
@@ -47,86 +49,123 @@ class Results(Protocol):
     def __setitem__(self, key: Key, value: Any, /) -> None: ...
 
 
+_NEXT = object()
+"""What a driver's runner yields when it wants its next job."""
+
+
+@types.coroutine
+def _receive() -> Generator[object, Coroutine[Any, Any, Any], Coroutine[Any, Any, Any]]:
+    return (yield _NEXT)
+
+
 @final
 class JobDriver:
-    """Steps a job's coroutine inside the job's own contextvars.
+    """Steps jobs through their own contextvars, inside a task that is not theirs.
 
-    A worker awaits its driver, and the driver stands in for the coroutine: what
-    the loop sends or throws goes to :attr:`coroutine`, step by step, through
-    ``Context.run``. It is no generator, so a thrown error reaches the job outside
-    of any ``except`` of ours and gets no ``__context__`` from us.
+    The jobs are awaited, one after the other, by a coroutine of the driver's own,
+    the runner; the driver steps the runner through the ``Context.run`` of the job
+    at hand. So a job that never waits costs one such step and no exception, and
+    one that waits is stepped like any coroutine.
 
-    Whoever walks a stack of awaits goes on through :attr:`cr_frame` and
-    :attr:`cr_await`, which are those of the job: asyncio's call graph and trio's
-    ``iter_await_frames`` see through a driver as if it were not there.
+    Whoever walks a stack of awaits finds a generator, :meth:`drive`, in whose
+    frame ``self`` is the driver, and goes on at :attr:`coroutine`; see
+    :func:`driven`.
     """
 
-    __slots__ = ("_first", "_run", "_send", "_started", "coroutine")
+    __slots__ = ("coroutine", "error", "send", "value")
 
     coroutine: Coroutine[Any, Any, Any]
-    """The coroutine of the job at hand."""
+    """The runner. What it awaits is the job at hand."""
 
-    def resume(
-        self, variables: ContextVars, coroutine: Coroutine[Any, Any, Any], first: object
-    ) -> "JobDriver":
-        """Go on with a coroutine that has made its first step and yielded *first*."""
-        self.coroutine = coroutine
-        self._run: Callable[..., Any] = variables.run
-        self._send = coroutine.send
-        self._first = first
-        self._started = False
-        return self
+    error: BaseException | None
+    """What the last job raised."""
 
-    def __await__(self) -> "JobDriver":
-        return self
+    value: Any
+    """What the last job returned."""
 
-    def __iter__(self) -> "JobDriver":
-        return self
+    def __init__(self) -> None:
+        self.error = self.value = None
+        self.coroutine = self._run_jobs()
+        self.send: Callable[[Any], object] = self.coroutine.send
+        self.send(None)
 
-    def __next__(self) -> object:
-        if self._started:
-            return self._run(self._send, None)
-        self._started = True
-        return self._first
+    async def _run_jobs(self) -> None:
+        job = await _receive()
+        while True:
+            try:
+                self.value = await job
+            except BaseException as exc:  # noqa: BLE001 - the worker decides about it
+                self.error = exc
+            del job
+            job = await _receive()
 
-    def send(self, value: object) -> object:
-        """Resume the job with *value*."""
-        return self._run(self._send, value)
-
-    def throw(self, *exc: Any) -> object:
-        """Raise an exception inside the job."""
-        return self._run(self.coroutine.throw, *exc)
-
-    def close(self) -> None:
-        """End the job where it stands."""
-        self._run(self.coroutine.close)
+    @types.coroutine
+    def drive(
+        self, run: Callable[..., Any], step: object
+    ) -> Generator[object, Any, None]:
+        """Go on with a job that has yielded *step*, until it has ended."""
+        send = self.send
+        while step is not _NEXT:
+            try:
+                sent = yield step
+            except BaseException as exc:  # noqa: BLE001 - thrown on below
+                thrown = exc
+            else:
+                step = run(send, sent)
+                continue
+            # Out of the except clause, else the job's later errors would carry
+            # this one as their context; and without the entry for this frame.
+            traceback = thrown.__traceback__
+            thrown.__traceback__ = traceback.tb_next if traceback else None
+            del traceback
+            try:
+                step = run(self.coroutine.throw, thrown)
+            finally:
+                del thrown
 
     def forget(self) -> None:
         """Keep nothing of the last job alive."""
-        self._run = self._send = self._first = self.coroutine = None
+        self.error = self.value = None
 
-    @property
-    def cr_frame(self) -> FrameType | None:
-        """The job's outermost frame."""
-        return self.coroutine.cr_frame  # type: ignore[attr-defined, no-any-return]
+    def close(self) -> None:
+        """End the runner."""
+        self.coroutine.close()
 
-    @property
-    def cr_await(self) -> object:
-        """What the job's outermost frame awaits."""
-        return self.coroutine.cr_await  # type: ignore[attr-defined, no-any-return]
+
+def driven(awaited: object) -> Coroutine[Any, Any, Any] | None:
+    """Return what a driver steps, if *awaited* is one at work: a step of a stack walk.
+
+    *awaited* is a ``cr_await``; the walk goes on at the coroutine returned.
+    """
+    if isinstance(awaited, types.GeneratorType) and awaited.gi_code is _DRIVE:
+        frame = awaited.gi_frame
+        if frame is not None:
+            driver: JobDriver = frame.f_locals["self"]
+            return driver.coroutine
+    return None
+
+
+_DRIVE = inspect.unwrap(JobDriver.drive).__code__
 
 
 @final
 class Worker:
     """One task of a crew."""
 
-    __slots__ = ("cancel", "driver", "job", "retires")
+    __slots__ = ("driver", "job", "retires", "stop")
+
+    stop: Callable[[], None]
+    """Cancels the task."""
 
     def __init__(self) -> None:
         self.driver = JobDriver()
         self.job: Key = None
         self.retires = False
-        self.cancel: Callable[[], None]
+
+    def cancel(self) -> None:
+        """Cancel the job at hand. It may finish all the same, the worker is spoiled."""
+        self.retires = True
+        self.stop()
 
 
 @final
@@ -144,12 +183,13 @@ class Crew:
         self._siblings = siblings
         self._source = source
         self.results = results
-        self._limit = limit
+        self._limit = math.inf if limit is None else limit
         self._workers: dict[object, Worker] = {}
-        self._idle: list[anyio.Event] = []
+        self._idle: list[Bell] = []
         self._live = 0
         self._coming = False
         self._closed = False
+        self._variables = copy_context()
 
     def call(self) -> None:
         """Have one more worker look for jobs: a parked one, else a new one."""
@@ -157,15 +197,18 @@ class Crew:
             return
         if self._idle:
             self._coming = True
-            self._idle.pop().set()
-        elif self._limit is None or self._live < self._limit:
+            self._idle.pop().ring()
+        elif self._live < self._limit:
             self._coming = True
             self._live += 1
             worker = Worker()
             handle = self._siblings.tasks.create_task(
-                self._work(worker), name=f"{self._siblings.name}: worker"
+                self._work(worker),
+                name=f"{self._siblings.name}: worker",
+                # Not the contextvars of the job that happens to make it.
+                context=self._variables,
             )
-            worker.cancel = handle.cancel
+            worker.stop = handle.cancel
 
     def close(self) -> None:
         """Let the workers go home; nothing more will come."""
@@ -173,8 +216,17 @@ class Crew:
         for worker in self._workers.values():
             worker.retires = True
         for bell in self._idle:
-            bell.set()
+            bell.ring()
         self._idle.clear()
+
+    def disband(self) -> None:
+        """Keep nothing of the owner alive; the block has been left."""
+        del self._source, self.results
+
+    @property
+    def lost(self) -> bool:
+        """Whether a worker was called and never came: cancelled before it began."""
+        return self._coming
 
     def current(self) -> Worker | None:
         """Return the worker that is the calling task, if one is."""
@@ -186,83 +238,76 @@ class Crew:
         worker.retires = self._closed
         self._coming = False
         try:
-            while not worker.retires:
-                await self._take_jobs(worker, getattr(task, "cancelling", _never))
-                if not worker.retires:
-                    await self._park(worker)
+            await self._take_jobs(worker, cancelling_of(task))
         except self._siblings.cancelled_class as exc:
             # One that was meant for an earlier job, sent by somebody who kept its
             # task, ends this worker and nothing else.
             if self._siblings.is_cancellation(exc):
                 raise
         finally:
+            worker.driver.close()
             del self._workers[task]
             self._live -= 1
             if not self._closed and self._source.has_jobs():
                 self.call()
+        await self._siblings.shed(task)
 
     async def _take_jobs(self, worker: Worker, cancelling: Callable[[], int]) -> None:
-        """Run jobs until there are none, or until one spoils the task.
+        """Run jobs and wait for more, until the crew is closed or a job spoils the task.
 
         This is the hot loop of the library: a job that never waits costs one copy
         of the contextvars and one step, no task and no turn of the event loop.
         """
         loop, context = self._siblings.loop, self._siblings.context
-        results, driver = self.results, worker.driver
-        for variables, coroutine, key in self._source.jobs(worker):
-            try:
-                first = variables.run(coroutine.send, None)
-            except StopIteration as stop:
-                results[key] = stop.value
-            except BaseException as exc:
-                if self._fail(worker, key, exc):
-                    raise
-            else:
-                if self._source.has_jobs():
-                    self.call()
-                try:
-                    value = await driver.resume(variables, coroutine, first)
-                except BaseException as exc:
-                    if self._fail(worker, key, exc):
-                        raise
+        source, results, driver = self._source, self.results, worker.driver
+        send = driver.send
+        while True:
+            for variables, coroutine, key in source.jobs(worker):
+                step = variables.run(send, coroutine)
+                if step is _NEXT:
+                    loop.left -= 1
                 else:
-                    results[key] = value
-            if worker.retires or cancelling() or context._end is not None:
-                worker.retires = True
+                    if (self._live < self._limit or self._idle) and source.has_jobs():
+                        self.call()
+                    await driver.drive(variables.run, step)
+                if driver.error is None:
+                    results[key] = driver.value
+                else:
+                    self._fail(worker, key, driver.error)
+                if worker.retires or cancelling() or context._end is not None:
+                    return
+                if loop.left <= 0:
+                    loop.left = BUDGET
+                    await checkpoint()
+            await self._park(worker)
+            if worker.retires:
                 return
-            loop.left -= 1
-            if loop.left <= 0:
-                loop.left = BUDGET
-                await checkpoint()
 
-    def _fail(self, worker: Worker, key: Key, exc: BaseException) -> bool:
-        """Hand on how a job failed; True if the worker must raise it, too."""
+    def _fail(self, worker: Worker, key: Key, exc: BaseException) -> None:
+        """Hand on how a job failed, and raise it where it concerns the task, too."""
         worker.retires = True
         error = self._siblings.verdict(exc)
         if error is None:
             self._source.cancelled(key)
-            return True
+            raise exc
         self._source.failed(key, error)
-        return isinstance(exc, (KeyboardInterrupt, SystemExit))
+        raise_fatal(exc)
 
     async def _park(self, worker: Worker) -> None:
         """Wait to be called, unless there are enough who do."""
         worker.driver.forget()
-        if self._source.has_jobs():
+        if worker.retires or self._source.has_jobs():
             return
         if len(self._idle) >= MAX_IDLE:
             worker.retires = True
             return
-        bell = anyio.Event()
+        bell = self._siblings.loop.bell()
         self._idle.append(bell)
         try:
-            await bell.wait()
+            await bell
         finally:
             if bell in self._idle:
                 self._idle.remove(bell)
             else:
                 self._coming = False
 
-
-def _never() -> int:
-    return 0

@@ -4,10 +4,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from contextvars import Context as ContextVars
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, TypeVarTuple, Unpack, final
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from safeconc._context import Context, spend
 from safeconc._crew import Crew, Job, Worker
@@ -133,6 +135,10 @@ class Task(Generic[R_co]):
             except BaseException:
                 self._awaiters.remove(waiter)
                 raise
+            if self._cancelled:
+                # What cancelled the child may be about to cancel the awaiter, too,
+                # and then that, not the child's end, is what it has to hear of.
+                await checkpoint()
         return self.result()
 
     def __repr__(self) -> str:
@@ -192,12 +198,14 @@ class ErrGroup:
         self._slots: Slots[Waiter, Task[Any]] = Slots(self._limit)
         self._siblings = Siblings("ErrGroup", name, errors)
         self._siblings.on_over = self._on_over
+        self._siblings.find_lost = self._find_lost
         self._crew: Crew | None = None
         self._queue: deque[tuple[Task[Any], ContextVars, Coroutine[Any, Any, Any]]]
         self._queue = deque()
         if reuse:
             self._crew = Crew(self._siblings, self, self, None)
         self._members: dict[object, Task[Any]] = {}
+        self._unstarted: dict[Task[Any], Coroutine[Any, Any, Any]] = {}
         self._background: set[Task[Any]] = set()
         self._started = 0
         self._state = "new"
@@ -272,7 +280,11 @@ class ErrGroup:
         self._check_open(fn)
         await spend(self._siblings.loop)
         self._check_open(fn)
-        task: Task[R] = Task(self, name or _name_of(fn), foreground=False)
+        task: Task[R] = Task(
+            self,
+            name or getattr(fn, "__qualname__", None) or _name_of(fn),
+            foreground=False,
+        )
         variables = self._siblings.contextvars()
         coroutine = make_coroutine(variables, fn, *args)
         self._background.add(task)
@@ -311,19 +323,22 @@ class ErrGroup:
             return await self._siblings.__aexit__(exc_type, exc, traceback)
         finally:
             self._state = "over"
+            if self._crew is not None:
+                self._crew.disband()
 
     # Below: how it works
 
     def _check_open(self, fn: object) -> None:
-        check_function(fn)
+        if not callable(fn):
+            check_function(fn)
         if self._state == "new":
             raise RuntimeError(
                 f"{self._siblings.label} has not been entered; start children inside "
                 "its 'async with' block"
             )
-        if self._siblings.over:
+        if self._siblings.ended:
             raise self._siblings.refusal()
-        if running_loop() is not self._siblings.loop:
+        if not self._siblings.loop.is_here():
             raise RuntimeError(
                 f"{self._siblings.label} belongs to another event loop; call it from "
                 "a task of that loop"
@@ -350,7 +365,8 @@ class ErrGroup:
     def _current_member(self) -> Task[Any] | None:
         """Return the child that the calling task is, if it holds a slot."""
         if self._crew is not None and (worker := self._crew.current()) is not None:
-            return worker.job
+            job: Task[Any] | None = worker.job
+            return job
         task = self._members.get(self._siblings.loop.current_task())
         return task if task is not None and task._foreground else None
 
@@ -358,18 +374,24 @@ class ErrGroup:
         self, fn: Callable[..., Awaitable[R]], args: tuple[Any, ...], name: str | None
     ) -> Task[R]:
         try:
-            if self._siblings.over:
+            if self._siblings.ended:
                 raise self._siblings.refusal()
             variables = self._siblings.contextvars()
             coroutine = make_coroutine(variables, fn, *args)
-            task: Task[R] = Task(self, name or _name_of(fn), foreground=True)
+            task: Task[R] = Task(
+                self,
+                name or getattr(fn, "__qualname__", None) or _name_of(fn),
+                foreground=True,
+            )
             if self._crew is None:
                 self._spawn(task, variables, coroutine)
             else:
                 self._queue.append((task, variables, coroutine))
                 self._crew.call()
         except BaseException:
-            self._free_slot()
+            waiter = self._slots.free()
+            if waiter is not None:
+                waiter.hand()
             raise
         self._started += 1
         return task
@@ -383,10 +405,12 @@ class ErrGroup:
         handle = self._siblings.tasks.create_task(
             self._run(task, coroutine), name=task.name, context=variables
         )
+        self._unstarted[task] = coroutine
         task._cancel = handle.cancel
 
     async def _run(self, task: Task[Any], coroutine: Coroutine[Any, Any, Any]) -> None:
         """Be the task of a child."""
+        del self._unstarted[task]
         key = self._siblings.loop.current_task()
         self._members[key] = task
         try:
@@ -403,6 +427,7 @@ class ErrGroup:
             self[task] = value
         finally:
             del self._members[key]
+        await self._siblings.shed(key)
 
     def _cancel_child(self, task: Task[Any]) -> None:
         if task._cancel is not None:
@@ -415,21 +440,19 @@ class ErrGroup:
                     self.cancelled(task)
                     return
 
-    def _free_slot(self) -> None:
-        waiter = self._slots.free()
-        if waiter is not None:
-            waiter.hand()
-
     def _ended(self, task: Task[Any]) -> None:
         if task._foreground:
-            self._free_slot()
-            self._end_if_idle()
+            waiter = self._slots.free()
+            if waiter is not None:
+                waiter.hand()
+            if self._state == "joining":
+                self._end_if_idle()
         else:
             self._background.discard(task)
 
     def _end_if_idle(self) -> None:
         """Once the body and the children are done, stop what serves them."""
-        if self._state == "joining" and self._slots.taken == 0:
+        if self._slots.taken == 0:
             self._siblings.close()
             for task in tuple(self._background):
                 task.cancel()
@@ -443,6 +466,19 @@ class ErrGroup:
                 task, _, coroutine = self._queue.popleft()
                 coroutine.close()
                 self.cancelled(task)
+
+    def _find_lost(self) -> bool:
+        """End the children whose task was cancelled before it began; True if any was.
+
+        Only the task itself can have been cancelled so: by who has got hold of it,
+        as those have who cancel all tasks of a loop.
+        """
+        lost = bool(self._unstarted)
+        while self._unstarted:
+            task, coroutine = self._unstarted.popitem()
+            coroutine.close()
+            self.cancelled(task)
+        return lost or (self._crew is not None and self._crew.lost)
 
     # A source of jobs, and what becomes of them; see _crew
 
@@ -459,6 +495,7 @@ class ErrGroup:
         return bool(self._queue)
 
     def __setitem__(self, task: Task[Any], value: Any) -> None:
+        task._cancelled = False  # if it was to be, it finished all the same
         task._end(value)
         self._ended(task)
 
@@ -476,6 +513,7 @@ class ErrGroup:
 
 
 def _name_of(fn: object) -> str:
-    while hasattr(fn, "func"):  # a partial
+    """Name a callable that is no function: a partial, or an instance."""
+    while isinstance(fn, partial):
         fn = fn.func
-    return getattr(fn, "__qualname__", None) or type(fn).__qualname__
+    return getattr(fn, "__qualname__", type(fn).__qualname__)

@@ -6,9 +6,7 @@ def check_limit(limit: int | None) -> int | None:
     if limit is None:
         return None
     if isinstance(limit, bool) or not isinstance(limit, int):
-        raise TypeError(f"limit must be a whole number or None, not {limit!r}")
+        raise TypeError(f"limit must be a whole number, not {limit!r}")
     if limit < 1:
-        raise ValueError(
-            f"limit must be at least 1, not {limit}; None means no limit at all"
-        )
+        raise ValueError(f"limit must be at least 1, not {limit}")
     return limit

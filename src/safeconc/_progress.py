@@ -1,7 +1,6 @@
 """The bar behind ``progress=True``, drawn by rich."""
 
 import time
-from collections.abc import Callable
 from typing import Protocol, final
 
 REFRESH = 0.1
@@ -24,8 +23,13 @@ class Bar:
     def __init__(self, label: str) -> None:
         try:
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress
-            from rich.progress import TextColumn, TimeElapsedColumn
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeElapsedColumn,
+            )
         except ImportError as exc:
             raise ImportError(
                 "progress=True draws with rich: pip install 'safeconc[progress]', or "
@@ -42,6 +46,9 @@ class Bar:
         )
         self._task = self._progress.add_task(label, total=None)
         self._drawn = -REFRESH
+
+    def start(self) -> None:
+        """Put the bar on the screen."""
         self._progress.start()
 
     def __call__(self, counts: Counts) -> None:

@@ -5,21 +5,22 @@ that runs there. The task group never sees an error: a member reports its own, s
 that the block can act at once, in the right order, and raise it unwrapped.
 """
 
-import asyncio
 import math
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context as ContextVars
 from contextvars import copy_context
-from inspect import iscoroutine, iscoroutinefunction, isfunction, unwrap
-from types import TracebackType
+from inspect import CO_COROUTINE, iscoroutine
+from types import CoroutineType, FunctionType, MethodType, TracebackType
 from typing import Any, Self, final
 
 import anyio
 from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
 
 from safeconc._context import CANCELLED, Context, ambient, deliver
 from safeconc._loop import Loop, running_loop
 from safeconc._policy._failures import Failures, Mode
+from safeconc._waiter import rearm
 
 
 @final
@@ -33,10 +34,12 @@ class Siblings:
         self.context = Context(name=self.name)
         self.over = False
         self.on_over: Callable[[], None] = _nothing
+        self.find_lost: Callable[[], bool] = _none_lost
         self.loop: Loop
         self.tasks: TaskGroup
         self._quiet: object = None
-        self._host: asyncio.Task[Any] | None = None
+        self._cancelling: Callable[[], int] = _never
+        self._cancelling_before = 0
         self.cancelled_class: type[BaseException]
 
     async def __aenter__(self) -> Self:
@@ -47,8 +50,15 @@ class Siblings:
         await self.tasks.__aenter__()
         self.cancelled_class = anyio.get_cancelled_exc_class()
         host = self.loop.current_task()
-        self._host = host if isinstance(host, asyncio.Task) else None
+        self._cancelling = cancelling_of(host)
+        self._cancelling_before = self._cancelling()
+        self.context._on_delivery(self.close)
         return self
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more may start. Seen before the loop has been told."""
+        return self.over or self.context.done
 
     def contextvars(self) -> ContextVars:
         """Copy the caller's contextvars, with this block's context as the ambient one.
@@ -66,11 +76,13 @@ class Siblings:
         To be called in the member's task. A cancellation that none of our scopes
         sent, and that did not hit the owner as well, is a failure.
         """
-        if not isinstance(exc, self.cancelled_class):
-            return False
+        return isinstance(exc, self.cancelled_class) and self.is_stopped()
+
+    def is_stopped(self) -> bool:
+        """Tell whether somebody who may has cancelled the calling member."""
         if self.over or anyio.current_effective_deadline() == -math.inf:
             return True
-        return self._host is not None and self._host.cancelling() > 0
+        return self._cancelling() > self._cancelling_before
 
     def verdict(self, exc: BaseException) -> BaseException | None:
         """Tell what a member's exception counts as: an error, or None.
@@ -81,12 +93,27 @@ class Siblings:
             return exc
         if self.is_cancellation(exc):
             return None
+        return self.foreign(exc)
+
+    def foreign(self, exc: BaseException | None) -> BaseException:
+        """Make the error for a member that somebody else cancelled."""
         error = anyio.TaskCancelled(
             f"a member of {self.label} was cancelled, and neither the block nor its "
             "owner asked for it; did the member cancel its own task?"
         )
         error.__cause__ = exc
         return error
+
+    async def shed(self, task: object) -> None:
+        """Take the cancellation that a member may have left pending in its task.
+
+        asyncio would end the task as cancelled, and the group with it.
+        """
+        if cancelling_of(task)():
+            try:
+                await checkpoint()
+            except self.cancelled_class:
+                pass
 
     def fail(self, exc: BaseException) -> None:
         """Take a member's error; the first one ends the block at once."""
@@ -147,12 +174,19 @@ class Siblings:
             self.fail(late)
             if not self.failures.errors:
                 raise
+            rearm(late)
             quiet = False
         finally:
             self.close()
+            # These lead back to us: without them the end is the end, and no
+            # pass of the collector is needed.
+            self.on_over, self.find_lost = _nothing, _none_lost
+            self.context._on_delivery(None)
         failure = self.failures.outcome()
         if failure is None:
             return quiet
+        if exc is not None and error is None and not quiet:
+            rearm(exc)
         if failure is exc:
             return False
         context = failure.__context__
@@ -170,8 +204,13 @@ class Siblings:
         traceback: TracebackType | None,
     ) -> bool:
         """Wait for the members; True if the block was stopped, and quietly."""
+        if self.context.done:
+            self.close()
         try:
-            await self.tasks.__aexit__(exc_type, exc, traceback)
+            if await self.tasks.__aexit__(exc_type, exc, traceback):
+                exc_type = exc = traceback = None
+            if self.find_lost() and not self.is_stopped():
+                self.fail(self.foreign(None))
         except BaseException as late:
             if not await self.context._unbind(type(late), late, late.__traceback__):
                 raise
@@ -201,21 +240,50 @@ def _nothing() -> None:
     pass
 
 
+def _none_lost() -> bool:
+    return False
+
+
+def _never() -> int:
+    return 0
+
+
+def cancelling_of(task: object) -> Callable[[], int]:
+    """Return what counts the native cancellations of *task*; trio's has none."""
+    cancelling: Callable[[], int] = getattr(task, "cancelling", _never)
+    return cancelling
+
+
 def check_function(fn: object) -> None:
     """Refuse what can never be called to get a coroutine."""
+    if callable(fn):
+        return
     if iscoroutine(fn):
         fn.close()
         raise TypeError(
             f"expected a coroutine function, got the coroutine {fn.__qualname__}(); "
             f"pass the function and its arguments: ({fn.__name__}, ...)"
         )
-    if not callable(fn):
-        raise TypeError(f"expected a coroutine function, not {fn!r}")
+    raise TypeError(f"expected a coroutine function, not {fn!r}")
 
 
-def is_plain(fn: Callable[..., object]) -> bool:
+def is_plain(fn: object) -> bool:
     """Tell whether a call of *fn* only makes a coroutine and runs no code yet."""
-    return iscoroutinefunction(fn) and isfunction(unwrap(fn))
+    # By the code's own flag: a sync wrapper may be marked as a coroutine function.
+    return isinstance(fn, (FunctionType, MethodType)) and bool(
+        fn.__code__.co_flags & CO_COROUTINE
+    )
+
+
+def raise_fatal(exc: BaseException) -> None:
+    """Raise what is an order to the whole program, not a failure of a member."""
+    if isinstance(exc, (KeyboardInterrupt, SystemExit)):
+        raise exc
+
+
+async def call(fn: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+    """Await ``fn(*args)``: the call itself is made by whoever awaits this."""
+    return await as_coroutine(fn, fn(*args))
 
 
 def make_coroutine(
@@ -227,7 +295,7 @@ def make_coroutine(
 
 def as_coroutine(fn: object, made: object) -> Coroutine[Any, Any, Any]:
     """Return what a call of *fn* made, or say that *fn* is no coroutine function."""
-    if isinstance(made, Coroutine):
+    if type(made) is CoroutineType or isinstance(made, Coroutine):
         return made
     if isinstance(made, Awaitable):
         return _await(made)

@@ -6,6 +6,8 @@ from typing import Any, final
 
 import anyio
 
+from safeconc._loop import running_loop
+
 
 @final
 class Waiter:
@@ -20,7 +22,7 @@ class Waiter:
     __slots__ = ("_bell", "_handed", "_refusal", "_value")
 
     def __init__(self) -> None:
-        self._bell = anyio.Event()
+        self._bell = running_loop().bell()
         self._refusal: BaseException | None = None
         self._handed = False
         self._value: Any = None
@@ -29,7 +31,7 @@ class Waiter:
         """Give the waiter what it waits for."""
         self._handed = True
         self._value = value
-        self._bell.set()
+        self._bell.ring()
 
     @property
     def refused(self) -> bool:
@@ -39,7 +41,7 @@ class Waiter:
     def refuse(self, error: BaseException) -> None:
         """End the wait with an error: what it waits for will never come."""
         self._refusal = error
-        self._bell.set()
+        self._bell.ring()
 
     async def wait(self) -> Any:
         """Return what was handed; on a cancellation before that, raise it.
@@ -47,18 +49,18 @@ class Waiter:
         The caller takes a waiter that raised out of its line.
         """
         try:
-            await self._bell.wait()
+            await self._bell
         except BaseException as exc:
             if not self._handed:
                 raise
-            _rearm(exc)
+            rearm(exc)
         if self._refusal is not None:
             raise self._refusal
         return self._value
 
 
-def _rearm(exc: BaseException) -> None:
-    """Have a cancellation that came too late arrive at the next checkpoint.
+def rearm(exc: BaseException) -> None:
+    """Have a cancellation that something outranked arrive at the next checkpoint.
 
     A cancelled scope delivers it again by itself. asyncio's ``Task.cancel`` is
     told once, so it must be asked for again, without changing its count.
@@ -67,6 +69,7 @@ def _rearm(exc: BaseException) -> None:
         isinstance(exc, asyncio.CancelledError)
         and anyio.current_effective_deadline() != -math.inf
         and (task := asyncio.current_task()) is not None
+        and task.cancelling()
     ):
         task.uncancel()
         task.cancel(*exc.args)

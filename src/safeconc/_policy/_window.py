@@ -1,4 +1,4 @@
-"""Which results may leave, and whether one more item may start."""
+"""Which results may leave, and in which order."""
 
 from collections import deque
 from typing import Generic, TypeVar, final
@@ -10,9 +10,8 @@ R = TypeVar("R")
 class Window(Generic[R]):
     """Results between the workers that finish them and the consumer.
 
-    An item is outstanding from its start until its result is taken. At most
-    *room* items are, whatever the consumer does, so results that nobody wants
-    yet cannot pile up.
+    An item is :attr:`outstanding` from its start until its result is taken. Whoever
+    starts items bounds that number, and so what can pile up here.
 
     With *ordered*, results leave in the order in which the items started::
 
@@ -21,8 +20,7 @@ class Window(Generic[R]):
         leave:        0     1 2 3
     """
 
-    def __init__(self, room: int, *, ordered: bool) -> None:
-        self._room = room
+    def __init__(self, *, ordered: bool) -> None:
         self._ordered = ordered
         self._early: dict[int, R] = {}
         self._ready: deque[R] = deque()
@@ -44,10 +42,6 @@ class Window(Generic[R]):
     def outstanding(self) -> int:
         """Items started whose results are not taken."""
         return self._started - self._taken
-
-    def has_room(self) -> bool:
-        """Tell whether one more item may start."""
-        return self._started - self._taken < self._room
 
     def start(self) -> int:
         """Start an item; return its key."""
@@ -74,3 +68,8 @@ class Window(Generic[R]):
         result = self._ready.popleft()
         self._taken += 1
         return result
+
+    def clear(self) -> None:
+        """Drop the results that nobody will take."""
+        self._early.clear()
+        self._ready.clear()

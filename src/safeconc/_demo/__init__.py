@@ -1,0 +1,10 @@
+"""The demo: each vice and its cure, measured in fresh processes.
+
+Lowest first; a module imports only from rows above its own::
+
+    _model  _chart  _scenarios    what is measured, drawn and run
+    _worker                       one measurement, in a process of its own
+    _runner                       starts the workers
+    _screen                       the report for people; needs rich
+    _command                      ``safeconc demo``
+"""

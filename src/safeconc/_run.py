@@ -1,0 +1,519 @@
+"""Items in, results out: the engine of FanOut and fan_out."""
+
+import math
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+)
+from contextvars import Context as ContextVars
+from dataclasses import dataclass
+from operator import length_hint
+from typing import Any, final
+
+import anyio
+from typing_extensions import override
+
+from safeconc._context import spend
+from safeconc._crew import Crew, Job, Results, Worker
+from safeconc._limit import check_limit
+from safeconc._policy._rate import Rate
+from safeconc._policy._window import Window
+from safeconc._progress import Bar
+from safeconc._siblings import Siblings, call, check_function, is_plain, raise_fatal
+from safeconc._waiter import Waiter
+
+END: Any = object()
+"""There is no further item, or no further result."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class FanOutStatistics:
+    """A snapshot of a fan-out, safe to keep and to compare."""
+
+    total: int | None
+    """Items there are in all, where the iterable can tell beforehand."""
+
+    started: int
+    """Items taken from the iterable."""
+
+    finished: int
+    """Items whose call has ended."""
+
+    failed: int
+    """Errors given back in place of results, with ``return_exceptions``."""
+
+    buffered: int
+    """Results that the consumer has not taken; always 0 in :func:`fan_out`."""
+
+    @property
+    def running(self) -> int:
+        """Items whose call has not ended."""
+        return self.started - self.finished
+
+
+Progress = Callable[[FanOutStatistics], object]
+
+
+class Run(ABC):
+    """Items in, jobs out: what does not depend on where the results go.
+
+    Workers take items straight from a plain iterable. Where something has to be
+    waited for first (an async iterable's next item, a rate, a token of a shared
+    limiter), one task waits: the feeder. So an async generator is advanced and
+    closed by one task only, and may hold a cancel scope across its yields.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        name: str | None,
+        fn: Callable[[Any], Awaitable[Any]],
+        items: Iterable[Any] | AsyncIterable[Any],
+        limit: int | anyio.CapacityLimiter,
+        rate: float | None,
+        burst: int,
+        progress: bool | Progress,
+        return_exceptions: bool,
+    ) -> None:
+        check_function(fn)
+        self.siblings = Siblings(kind, name)
+        self.siblings.on_over = self._on_over
+        self.siblings.find_lost = self._find_lost
+        self._fn = fn
+        self._plain = is_plain(fn)
+        self.limiter: anyio.CapacityLimiter | None = None
+        # A shared limiter is asked for each item, and nobody else: its total may
+        # change while we run.
+        self.limit: float = math.inf
+        if isinstance(limit, anyio.CapacityLimiter):
+            self.limiter = limit
+        else:
+            self.limit = _bound(limit)
+        self._rate = _rate(rate, burst)
+        if not isinstance(progress, bool) and not callable(progress):
+            raise TypeError(f"progress must be a bool or a callable, not {progress!r}")
+        self._report: Progress | None = None
+        if progress is True:
+            self._report = Bar(self.siblings.name)
+        elif progress is not False:
+            self._report = progress
+        self._return_exceptions = return_exceptions
+        self._iterator: Iterator[Any] | None = None
+        self._async_iterator: AsyncIterator[Any] | None = None
+        if isinstance(items, AsyncIterable):
+            self._async_iterator = aiter(items)
+        else:
+            try:
+                self._iterator = iter(items)
+            except TypeError:
+                raise TypeError(
+                    f"items must be iterable, or async iterable, not {items!r}"
+                ) from None
+        hint = length_hint(items, -1)
+        self.total = hint if hint >= 0 else None
+        self._fed: deque[tuple[int, Any]] | None = None
+        if self._iterator is None or self._rate or self.limiter:
+            self._fed = deque()
+        self._tokens: dict[int, object] = {}
+        self._room: Waiter | None = None
+        self._exhausted = False
+        self.finished = 0
+        self.failures = 0
+        self._variables: ContextVars
+        self.crew = Crew(
+            self.siblings,
+            self,
+            self.results(),
+            None if math.isinf(self.limit) else int(self.limit),
+        )
+
+    def begin(self) -> None:
+        """Start, inside the block."""
+        self._variables = self.siblings.contextvars()
+        if isinstance(self._report, Bar):
+            self._report.start()
+        if self._fed is None:
+            self.crew.call()
+        else:
+            self.siblings.tasks.create_task(
+                self._feed(), name=f"{self.siblings.name}: feeder"
+            )
+
+    def end(self) -> None:
+        """Finish what is shown; the block has been left."""
+        if isinstance(self._report, Bar):
+            self._report.close(self.statistics())
+        self.crew.disband()
+
+    def statistics(self) -> FanOutStatistics:
+        """Count the items."""
+        return FanOutStatistics(
+            self.total, self.started, self.finished, self.failures, self.buffered()
+        )
+
+    # What depends on where the results go
+
+    @abstractmethod
+    def results(self) -> Results:
+        """Return what takes the results of the jobs."""
+
+    @abstractmethod
+    def start_item(self) -> int:
+        """Note that an item was taken; return its key."""
+
+    @property
+    @abstractmethod
+    def started(self) -> int:
+        """Items taken so far."""
+
+    def buffered(self) -> int:
+        """Count the results that wait for the consumer."""
+        return 0
+
+    def has_room(self) -> bool:
+        """Tell whether there is room for one more result."""
+        return True
+
+    def check_end(self) -> None:
+        """Look whether all is done, and say so to who waits for it."""
+
+    # A source of jobs, and what becomes of them; see _crew
+
+    def jobs(self, worker: Worker) -> Iterator[Job]:
+        """Make a job of each item that may start now."""
+        del worker
+        for key, item in self._fed_items() if self._fed is not None else self._items():
+            yield self._variables.copy(), call(self._fn, item), key
+        if self._exhausted and not self.has_jobs():
+            self.crew.close()
+        self.check_end()
+
+    def has_jobs(self) -> bool:
+        """Tell whether an item may start now."""
+        if self._fed is not None:
+            return bool(self._fed)
+        return not self._exhausted and self.has_room()
+
+    def failed(self, key: int, error: BaseException) -> None:
+        """Take the error of an item."""
+        if self._return_exceptions and isinstance(error, Exception):
+            self.failures += 1
+            self.crew.results[key] = error
+        else:
+            self.siblings.fail(error)
+            self.settled(key)
+
+    def cancelled(self, key: int) -> None:
+        """Note that an item's call was cancelled; so is everything else."""
+        self.settled(key)
+
+    def settled(self, key: int) -> None:
+        """Note that an item has ended: its slot is free, its token goes back."""
+        self.finished += 1
+        token = self._tokens.pop(key, None)
+        if token is not None and self.limiter is not None:
+            self.limiter.release_on_behalf_of(token)
+        report = self._report
+        if report is not None and not self.siblings.over:
+            try:
+                report(self.statistics())
+            except BaseException as exc:
+                self.siblings.fail(exc)
+                raise_fatal(exc)
+        self.ring()
+
+    def ring(self) -> None:
+        """Wake the feeder, if it waits and there is room now."""
+        if self._room is not None and not self.siblings.over and self._may_feed():
+            room, self._room = self._room, None
+            room.hand()
+
+    # The items
+
+    def _items(self) -> Iterator[tuple[int, Any]]:
+        iterator = self._iterator
+        assert iterator is not None
+        while not self._exhausted and self.has_room():
+            try:
+                item = next(iterator, END)
+            except BaseException as exc:
+                self._fail_items(exc)
+                return
+            if item is END:
+                self._exhausted = True
+                return
+            yield self.start_item(), item
+
+    def _fed_items(self) -> Iterator[tuple[int, Any]]:
+        assert self._fed is not None
+        while self._fed:
+            yield self._fed.popleft()
+
+    def _may_feed(self) -> bool:
+        return self.started - self.finished < self.limit and self.has_room()
+
+    async def _feed(self) -> None:
+        """Be the feeder: take each item as soon as it may start, then close."""
+        failure: BaseException | None = None
+        with anyio.CancelScope() as scope:
+            try:
+                while await self._feed_one():
+                    await spend(self.siblings.loop)
+            except BaseException as exc:  # noqa: BLE001 - judged below
+                failure = exc
+            # Not a scope of its own: a generator that holds one open across its
+            # yields could not leave it inside of ours.
+            scope.shield = True
+            await self._aclose()
+        self._exhausted = True
+        if failure is not None:
+            # Here, where the generator's own scopes are closed: it may have been
+            # one of them that cancelled us.
+            self._fail_items(failure)
+        elif not self._fed:
+            self.crew.close()
+        self.check_end()
+
+    def _fail_items(self, exc: BaseException) -> None:
+        """End the block for an error of the iterable, or go with a cancellation."""
+        self._exhausted = True
+        error = self.siblings.verdict(exc)
+        if error is None:
+            raise exc
+        self.siblings.fail(error)
+        raise_fatal(exc)
+
+    async def _feed_one(self) -> bool:
+        """Take one item when its time has come; False if there is none."""
+        if not self._may_feed():
+            self._room = Waiter()
+            await self._room.wait()
+        token = object()
+        if self.limiter is not None:
+            await self.limiter.acquire_on_behalf_of(token)
+        key: int | None = None
+        try:
+            item = await self._next()
+            if item is END or self._fed is None:
+                return False
+            if self._rate is not None:
+                await anyio.sleep_until(self._rate.reserve(anyio.current_time()))
+            if self.siblings.over:
+                return False
+            key = self.start_item()
+        finally:
+            if self.limiter is not None:
+                if key is None:
+                    self.limiter.release_on_behalf_of(token)
+                else:
+                    self._tokens[key] = token
+        self._fed.append((key, item))
+        self.crew.call()
+        return True
+
+    async def _next(self) -> Any:
+        if self._async_iterator is not None:
+            return await anext(self._async_iterator, END)
+        assert self._iterator is not None
+        return next(self._iterator, END)
+
+    async def _aclose(self) -> None:
+        if isinstance(self._async_iterator, AsyncGenerator):
+            try:
+                await self._async_iterator.aclose()
+            except BaseException as exc:
+                self.siblings.fail(exc)
+                raise_fatal(exc)
+
+    def _find_lost(self) -> bool:
+        return self.crew.lost
+
+    def _on_over(self) -> None:
+        self._exhausted = True
+        self.crew.close()
+        for key, _ in self._fed or ():
+            self.cancelled(key)
+        if self._fed is not None:
+            self._fed.clear()
+        if isinstance(self._iterator, Generator):
+            try:
+                self._iterator.close()
+            except BaseException as exc:
+                self.siblings.fail(exc)
+                raise_fatal(exc)
+
+
+@final
+class Collected(Run):
+    """The run of :func:`fan_out`: all results into one list."""
+
+    def __init__(self, *args: Any) -> None:
+        self.collected: list[Any] = []
+        super().__init__("fan_out", *args)
+
+    @property
+    @override
+    def started(self) -> int:
+        return len(self.collected)
+
+    @override
+    def results(self) -> Results:
+        # The list itself, unless somebody must hear of each result.
+        return self if self._fed is not None or self._report else self.collected
+
+    def __setitem__(self, key: int, value: Any) -> None:
+        self.collected[key] = value
+        self.settled(key)
+
+    @override
+    def start_item(self) -> int:
+        self.collected.append(None)
+        return len(self.collected) - 1
+
+    @override
+    def jobs(self, worker: Worker) -> Iterator[Job]:
+        if self._fed is None and self._plain:
+            return self._plain_jobs()
+        return super().jobs(worker)
+
+    def _plain_jobs(self) -> Iterator[Job]:
+        """Do what :meth:`Run.jobs` does, for the common case at half the price.
+
+        A call of a plain coroutine function runs none of its code, so it needs
+        neither the contextvars nor a look at what comes out.
+        """
+        copy, fn = self._variables.copy, self._fn
+        collected, iterator = self.collected, self._iterator
+        assert iterator is not None
+        try:
+            for item in iterator:
+                key = len(collected)
+                collected.append(None)
+                try:
+                    coroutine: Any = fn(item)
+                except TypeError:  # it takes other arguments
+                    coroutine = call(fn, item)
+                yield copy(), coroutine, key
+        except GeneratorExit:
+            raise
+        except BaseException as exc:
+            self._fail_items(exc)
+        self._exhausted = True
+        self.crew.close()
+
+
+@final
+class Streamed(Run):
+    """The run of :class:`FanOut`: results leave through a window."""
+
+    def __init__(self, ordered: bool, buffer: int | None, *args: Any) -> None:
+        self._consumers: deque[Waiter] = deque()
+        self.window: Window[Any]
+        super().__init__("FanOut", *args)
+        if not isinstance(ordered, bool):
+            raise TypeError(f"ordered must be a bool, not {ordered!r}")
+        if buffer is not None and (
+            isinstance(buffer, bool) or not isinstance(buffer, int)
+        ):
+            raise TypeError(f"buffer must be a whole number or None, not {buffer!r}")
+        if buffer is not None and buffer < 0:
+            raise ValueError(f"buffer must not be negative: {buffer}")
+        self._buffer = buffer
+        self.window = Window(ordered=ordered)
+
+    @property
+    @override
+    def started(self) -> int:
+        return self.window.started
+
+    @override
+    def buffered(self) -> int:
+        return self.window.buffered
+
+    @override
+    def results(self) -> Results:
+        return self
+
+    def __setitem__(self, key: int, value: Any) -> None:
+        self.window.finish(key, value)
+        while self._consumers and self.window.is_ready():
+            self._consumers.popleft().hand(self.window.take())
+        self.settled(key)
+
+    @override
+    def start_item(self) -> int:
+        return self.window.start()
+
+    @override
+    def has_room(self) -> bool:
+        limit = self.limit if self.limiter is None else self.limiter.total_tokens
+        room = limit + (limit if self._buffer is None else self._buffer)
+        return self.window.outstanding < max(1, room)
+
+    def has_ended(self) -> bool:
+        """Tell whether every item there is was taken, ended, and consumed."""
+        return self._exhausted and self.window.outstanding == 0
+
+    @override
+    def check_end(self) -> None:
+        if self.has_ended() and not self.siblings.over:
+            while self._consumers:
+                self._consumers.popleft().hand(END)
+
+    @override
+    def _on_over(self) -> None:
+        super()._on_over()
+        self.window.clear()
+        while self._consumers:
+            self._consumers.popleft().refuse(self.siblings.refusal())
+
+    async def take(self) -> Any:
+        """Wait for the next result; ``END`` after the last one."""
+        await spend(self.siblings.loop)
+        if self.siblings.over:
+            raise self.siblings.refusal()
+        if self.window.is_ready():
+            result = self.window.take()
+        elif self.has_ended():
+            return END
+        else:
+            waiter = Waiter()
+            self._consumers.append(waiter)
+            try:
+                result = await waiter.wait()
+            except BaseException:
+                if not waiter.refused:
+                    self._consumers.remove(waiter)
+                raise
+        if self._fed is not None:
+            self.ring()
+        elif self.has_jobs():
+            self.crew.call()
+        self.check_end()
+        return result
+
+
+def _bound(limit: int | None) -> int:
+    bound = check_limit(limit)
+    if bound is None:
+        raise TypeError(
+            "a fan-out needs a limit: how many items may be under way at once?"
+        )
+    return bound
+
+
+def _rate(rate: float | None, burst: int) -> Rate | None:
+    if rate is not None:
+        return Rate(rate, burst)
+    if burst != 1:
+        raise ValueError(f"burst ({burst!r}) has a meaning only together with rate")
+    return None
