@@ -12,20 +12,17 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks._model import Outcome, Reading
-from benchmarks._worker import Job
+from benchmarks._worker import HUNG, Job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from benchmarks._model import Backend, Benchmark, Contender, Scenario
-
-PATIENCE = 900.0
-"""Seconds after which a worker is taken to hang."""
 
 ROOT = Path(__file__).parents[1]
 
@@ -94,35 +91,34 @@ def _job(
 
 
 def _collect(outcome: Outcome, job: Job) -> None:
-    """Let a worker do *job* and file its readings under *outcome*."""
+    """Let a worker do *job* and file its readings under *outcome*.
+
+    A contender that hangs takes its worker with it: the others begin anew.
+    """
     if not job.contenders:
         return
-    output, end = _work(job)
-    heard: set[str] = set()
-    for line in output.splitlines():
-        reading = Reading(**json.loads(line))
-        heard.add(reading.contender)
+    readings, end = _work(job)
+    hung = {reading.contender for reading in readings if reading.error == HUNG}
+    if hung:
+        outcome.missing |= dict.fromkeys(hung, HUNG)
+        others = tuple(name for name in job.contenders if name not in hung)
+        _collect(outcome, replace(job, contenders=others))
+        return
+    for reading in readings:
         if reading.error is None:
             outcome.readings.append(reading)
         else:
             outcome.missing[reading.contender] = reading.error
-    for silent in set(job.contenders) - heard:
+    for silent in set(job.contenders) - {reading.contender for reading in readings}:
         outcome.missing[silent] = end
 
 
-def _work(job: Job) -> tuple[str, str]:
-    """Run a worker; return its output and how it ended."""
+def _work(job: Job) -> tuple[list[Reading], str]:
+    """Run a worker; return its readings and how it ended."""
     command = [sys.executable, "-m", "benchmarks._worker", json.dumps(asdict(job))]
     environment = {**os.environ, "PYTHONHASHSEED": "0"}
-    try:
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.PIPE,
-            timeout=PATIENCE,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as exc:
-        return (exc.stdout or b"").decode(), f"no answer within {PATIENCE:.0f} s"
-    return done.stdout.decode(), f"the worker ended with exit code {done.returncode}"
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, check=False
+    )
+    readings = [Reading(**json.loads(line)) for line in done.stdout.splitlines()]
+    return readings, f"the worker ended with exit code {done.returncode}"

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import faulthandler
 import inspect
 import json
+import os
 import random
 import sys
+import threading
 import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -29,6 +32,12 @@ SEED = 20_261_123
 
 WARM_UP = 64
 """Items of the unmeasured first run: imports and specialisation happen there."""
+
+
+PATIENCE = 120.0
+"""Seconds after which a run is taken to hang."""
+
+HUNG = f"did not end within {PATIENCE:.0f} s"
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,12 @@ class Job:
 def main() -> None:
     """Do the job that the command line holds."""
     for reading in readings(Job(**json.loads(sys.argv[1]))):
-        print(json.dumps(dataclasses.asdict(reading)), flush=True)
+        tell(reading)
+
+
+def tell(reading: Reading) -> None:
+    """Hand *reading* to the harness."""
+    print(json.dumps(dataclasses.asdict(reading)), flush=True)
 
 
 def readings(job: Job) -> Iterator[Reading]:
@@ -87,11 +101,25 @@ def take(contender: Contender, job: Job, turn: int, n: int) -> Reading:
     watch: Watch = Scales() if job.weigh else Stopwatch()
     run = Run(n, job.backend, watch)
     body = contender.body
-    if inspect.iscoroutinefunction(body):
-        run_on(job.backend, body, run)
-    else:
-        body(run)
+    hung = Reading(contender.name, turn, n, error=HUNG)
+    guard = threading.Timer(PATIENCE, give_up, [hung])
+    guard.start()
+    try:
+        if inspect.iscoroutinefunction(body):
+            run_on(job.backend, body, run)
+        else:
+            body(run)
+    finally:
+        guard.cancel()
+        guard.join()
     return watch.reading(contender.name, turn, n)
+
+
+def give_up(hung: Reading) -> None:
+    """Say who hangs, and where; then end the process, for nothing else would."""
+    tell(hung)
+    faulthandler.dump_traceback()
+    os._exit(1)
 
 
 def run_on(

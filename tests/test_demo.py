@@ -13,7 +13,7 @@ import pytest
 from safeconc.__main__ import main
 from safeconc._demo import _command, _runner, _scenarios
 from safeconc._demo._chart import ASCII, BLOCKS, ink_for
-from safeconc._demo._model import DemoError, Pair, Reading
+from safeconc._demo._model import Pair, Reading
 from safeconc._demo._scenarios import PAGE, SCENARIOS
 from safeconc._demo._screen import WIDEST, Screen
 from safeconc._demo._worker import measure
@@ -242,16 +242,14 @@ def test_report_shows_a_pair(
     main(["demo", "forgotten_cancellation"])
 
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-8:] == [
+    assert lines[-8:-4] == [
         "forgotten_cancellation: a worker that does not know that its caller is gone",
         "         live tasks                     │after       peak  left  memory",
-        "  leaky  ▁▁▁▁▂▂▂▃▃▃▃▄▄▄▅▅▅▅▆▆▆▇▇▇▇█████▌│██████████    40    40  1.2 MB",
+        "  leaky  ▁▁▁▁▂▂▂▂▃▃▃▃▄▄▄▅▅▅▅▆▆▆▆▇▇▇▇████│██████████    40    40  1.2 MB",
         "  safe   ▁▁▁▁▁▁▁▁▁▁▁··········▁▁▁▁▁▁▁▁▁▁│··········     1     0   12 kB",
-        "  20 clients hung up, and 40 forwarders still wait for an update to send them;",
-        "  in an ErrGroup each was over with its client.",
-        "",
-        "1 of 1 vices leaked, 0 of 1 cures did. 0.0 s",
     ]
+    assert lines[-4].startswith("  20 clients hung up, and 40 forwarders")
+    assert lines[-1].startswith("1 of 1 vices leaked, 0 of 1 cures did.")
 
 
 def test_report_has_a_widest_width(
@@ -295,12 +293,10 @@ def test_spinner_turns_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> No
             return True
 
     terminal, file = Terminal(), io.StringIO()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    with Screen().working("orphaned_siblings: the vice"):
-        monkeypatch.setattr(sys, "stderr", file)
-    monkeypatch.setattr(sys, "stderr", file)
-    with Screen().working("orphaned_siblings: the cure"):
-        pass
+    for stderr in (terminal, file):
+        monkeypatch.setattr(sys, "stderr", stderr)
+        with Screen().working("orphaned_siblings: the vice"):
+            pass
 
     assert "orphaned_siblings: the vice" in terminal.getvalue()
     assert file.getvalue() == ""

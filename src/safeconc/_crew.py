@@ -152,7 +152,7 @@ _DRIVE = inspect.unwrap(JobDriver.drive).__code__
 class Worker:
     """One task of a crew."""
 
-    __slots__ = ("driver", "job", "retires", "stop")
+    __slots__ = ("cancelled", "driver", "job", "retires", "stop")
 
     stop: Callable[[], None]
     """Cancels the task."""
@@ -161,10 +161,11 @@ class Worker:
         self.driver = JobDriver()
         self.job: Key = None
         self.retires = False
+        self.cancelled = False
 
     def cancel(self) -> None:
         """Cancel the job at hand. It may finish all the same, the worker is spoiled."""
-        self.retires = True
+        self.retires = self.cancelled = True
         self.stop()
 
 
@@ -240,9 +241,9 @@ class Crew:
         try:
             await self._take_jobs(worker, cancelling_of(task))
         except self._siblings.cancelled_class as exc:
-            # One that was meant for an earlier job, sent by somebody who kept its
-            # task, ends this worker and nothing else.
-            if self._siblings.is_cancellation(exc):
+            # One that nobody asked for was meant for an earlier job, sent by somebody
+            # who kept its task; it ends this worker and nothing else.
+            if self._siblings.verdict(exc, own=worker.cancelled) is None:
                 raise
         finally:
             worker.driver.close()
@@ -286,7 +287,7 @@ class Crew:
     def _fail(self, worker: Worker, key: Key, exc: BaseException) -> None:
         """Hand on how a job failed, and raise it where it concerns the task, too."""
         worker.retires = True
-        error = self._siblings.verdict(exc)
+        error = self._siblings.verdict(exc, own=worker.cancelled)
         if error is None:
             self._source.cancelled(key)
             raise exc

@@ -24,6 +24,9 @@ R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 Args = TypeVarTuple("Args")
 
+_ENDED = object()
+"""Handed to who waits for a slot when there will be none any more."""
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -248,10 +251,12 @@ class ErrGroup:
         Raises :exc:`RuntimeError` after the group has failed or ended, and
         :exc:`TypeError` if *fn* is no coroutine function.
         """
-        self._check_open(fn)
+        self._check_call(fn)
         await spend(self._siblings.loop)
-        if not self._slots.take():
-            await self._wait_for_slot()
+        if self._siblings.ended or not (
+            self._slots.take() or await self._wait_for_slot()
+        ):
+            await self._siblings.refuse()
         return self._start_in_slot(fn, args, name)
 
     def go_nowait(
@@ -261,7 +266,9 @@ class ErrGroup:
         name: str | None = None,
     ) -> Task[R]:
         """Start a child as :meth:`go` does; :exc:`anyio.WouldBlock` if none is free."""
-        self._check_open(fn)
+        self._check_call(fn)
+        if self._siblings.ended:
+            raise self._siblings.refusal()
         if not self._slots.take():
             raise anyio.WouldBlock
         return self._start_in_slot(fn, args, name)
@@ -277,9 +284,10 @@ class ErrGroup:
         When the body and all other children have ended it is cancelled, and
         awaited. If it fails, so does the group.
         """
-        self._check_open(fn)
+        self._check_call(fn)
         await spend(self._siblings.loop)
-        self._check_open(fn)
+        if self._siblings.ended:
+            await self._siblings.refuse()
         task: Task[R] = Task(
             self,
             name or getattr(fn, "__qualname__", None) or _name_of(fn),
@@ -328,7 +336,7 @@ class ErrGroup:
 
     # Below: how it works
 
-    def _check_open(self, fn: object) -> None:
+    def _check_call(self, fn: object) -> None:
         if not callable(fn):
             check_function(fn)
         if self._state == "new":
@@ -336,15 +344,14 @@ class ErrGroup:
                 f"{self._siblings.label} has not been entered; start children inside "
                 "its 'async with' block"
             )
-        if self._siblings.ended:
-            raise self._siblings.refusal()
         if not self._siblings.loop.is_here():
             raise RuntimeError(
                 f"{self._siblings.label} belongs to another event loop; call it from "
                 "a task of that loop"
             )
 
-    async def _wait_for_slot(self) -> None:
+    async def _wait_for_slot(self) -> bool:
+        """Wait until a slot is ours; False if the group has ended instead."""
         holder = self._current_member()
         if holder is not None and (circle := self._slots.circle()) is not None:
             names = ", ".join(task.name for task in (*circle, holder))
@@ -356,11 +363,20 @@ class ErrGroup:
         waiter = Waiter()
         self._slots.join(waiter, holder)
         try:
-            await waiter.wait()
+            if await waiter.wait() is _ENDED:
+                return False
         except BaseException:
-            if not waiter.refused:
-                self._slots.leave(waiter)
+            self._slots.leave(waiter)
             raise
+        if self._siblings.ended:
+            self._free_slot()
+            return False
+        return True
+
+    def _free_slot(self) -> None:
+        waiter = self._slots.free()
+        if waiter is not None:
+            waiter.hand()
 
     def _current_member(self) -> Task[Any] | None:
         """Return the child that the calling task is, if it holds a slot."""
@@ -374,8 +390,6 @@ class ErrGroup:
         self, fn: Callable[..., Awaitable[R]], args: tuple[Any, ...], name: str | None
     ) -> Task[R]:
         try:
-            if self._siblings.ended:
-                raise self._siblings.refusal()
             variables = self._siblings.contextvars()
             coroutine = make_coroutine(variables, fn, *args)
             task: Task[R] = Task(
@@ -389,9 +403,7 @@ class ErrGroup:
                 self._queue.append((task, variables, coroutine))
                 self._crew.call()
         except BaseException:
-            waiter = self._slots.free()
-            if waiter is not None:
-                waiter.hand()
+            self._free_slot()
             raise
         self._started += 1
         return task
@@ -416,7 +428,7 @@ class ErrGroup:
         try:
             value = await coroutine
         except BaseException as exc:
-            error = self._siblings.verdict(exc)
+            error = self._siblings.verdict(exc, own=task._cancelled)
             if error is None:
                 self.cancelled(task)
                 raise
@@ -442,9 +454,7 @@ class ErrGroup:
 
     def _ended(self, task: Task[Any]) -> None:
         if task._foreground:
-            waiter = self._slots.free()
-            if waiter is not None:
-                waiter.hand()
+            self._free_slot()
             if self._state == "joining":
                 self._end_if_idle()
         else:
@@ -459,7 +469,7 @@ class ErrGroup:
 
     def _on_over(self) -> None:
         for waiter in self._slots.clear():
-            waiter.refuse(self._siblings.refusal())
+            waiter.hand(_ENDED)
         if self._crew is not None:
             self._crew.close()
             while self._queue:

@@ -33,6 +33,9 @@ from safeconc._waiter import Waiter
 END: Any = object()
 """There is no further item, or no further result."""
 
+_ENDED: Any = object()
+"""The block has ended before a result could be handed over."""
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -474,13 +477,13 @@ class Streamed(Run):
         super()._on_over()
         self.window.clear()
         while self._consumers:
-            self._consumers.popleft().refuse(self.siblings.refusal())
+            self._consumers.popleft().hand(_ENDED)
 
     async def take(self) -> Any:
         """Wait for the next result; ``END`` after the last one."""
         await spend(self.siblings.loop)
         if self.siblings.over:
-            raise self.siblings.refusal()
+            await self.siblings.refuse()
         if self.window.is_ready():
             result = self.window.take()
         elif self.has_ended():
@@ -491,9 +494,10 @@ class Streamed(Run):
             try:
                 result = await waiter.wait()
             except BaseException:
-                if not waiter.refused:
-                    self._consumers.remove(waiter)
+                self._consumers.remove(waiter)
                 raise
+            if result is _ENDED:
+                await self.siblings.refuse()
         if self._fed is not None:
             self.ring()
         elif self.has_jobs():

@@ -11,7 +11,7 @@ from contextvars import Context as ContextVars
 from contextvars import copy_context
 from inspect import CO_COROUTINE, iscoroutine
 from types import CoroutineType, FunctionType, MethodType, TracebackType
-from typing import Any, Self, final
+from typing import Any, NoReturn, Self, final
 
 import anyio
 from anyio.abc import TaskGroup
@@ -70,30 +70,31 @@ class Siblings:
             variables.run(ambient.set, self.context)
         return variables
 
-    def is_cancellation(self, exc: BaseException) -> bool:
-        """Tell whether a member ended by a cancellation that somebody asked for.
-
-        To be called in the member's task. A cancellation that none of our scopes
-        sent, and that did not hit the owner as well, is a failure.
-        """
-        return isinstance(exc, self.cancelled_class) and self.is_stopped()
-
     def is_stopped(self) -> bool:
-        """Tell whether somebody who may has cancelled the calling member."""
+        """Tell whether somebody who may has cancelled the calling member.
+
+        A cancellation that no scope sent, and that did not hit the owner as well,
+        is nobody's.
+        """
         if self.over or anyio.current_effective_deadline() == -math.inf:
             return True
         return self._cancelling() > self._cancelling_before
 
-    def verdict(self, exc: BaseException) -> BaseException | None:
+    def verdict(self, exc: BaseException, *, own: bool = False) -> BaseException | None:
         """Tell what a member's exception counts as: an error, or None.
 
         To be called in the member's task.
+
+        :param own: the member alone was to be cancelled. Otherwise its
+            cancellation is everybody's, and nothing more may start.
         """
         if not isinstance(exc, self.cancelled_class):
             return exc
-        if self.is_cancellation(exc):
-            return None
-        return self.foreign(exc)
+        if not self.is_stopped():
+            return self.foreign(exc)
+        if not own:
+            self.close()
+        return None
 
     def foreign(self, exc: BaseException | None) -> BaseException:
         """Make the error for a member that somebody else cancelled."""
@@ -139,16 +140,26 @@ class Siblings:
             self.over = True
             self.on_over()
 
+    async def refuse(self) -> NoReturn:
+        """Stop whoever comes too late: a member by its cancellation, others by an error.
+
+        The members are being cancelled, also if the loop has not been told yet; an
+        error of theirs now would look like a failure.
+        """
+        deliver(self.context, self.loop)
+        await checkpoint()
+        raise self.refusal()
+
     def refusal(self) -> RuntimeError:
         """Make the error for whoever comes too late."""
         failed = self.failures.errors
         if failed:
-            error = RuntimeError(
+            error = _Refusal(
                 f"{self.label} has failed and starts nothing more: {failed[0]!r}"
             )
             error.__cause__ = failed[0]
             return error
-        return RuntimeError(
+        return _Refusal(
             f"{self.label} has ended; start work inside its 'async with' block"
         )
 
@@ -167,9 +178,10 @@ class Siblings:
         error = None if exc is None else self._without_cancellation(exc)
         if error is not None:
             self.fail(error)
-            exc_type = traceback = None
+        # Only a cancellation goes on through the scopes.
+        passing = exc if isinstance(exc, self.cancelled_class) else None
         try:
-            quiet = await self._leave(exc_type, None if error else exc, traceback)
+            quiet = await self._leave(passing)
         except BaseException as late:
             self.fail(late)
             if not self.failures.errors:
@@ -185,8 +197,8 @@ class Siblings:
         failure = self.failures.outcome()
         if failure is None:
             return quiet
-        if exc is not None and error is None and not quiet:
-            rearm(exc)
+        if passing is not None:
+            rearm(passing)
         if failure is exc:
             return False
         context = failure.__context__
@@ -195,30 +207,26 @@ class Siblings:
         finally:
             # What the body was doing when we stopped it explains nothing.
             failure.__context__ = context
-            del exc, error, failure, context
+            del exc, error, passing, failure, context
 
-    async def _leave(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool:
+    async def _leave(self, exc: BaseException | None) -> bool:
         """Wait for the members; True if the block was stopped, and quietly."""
-        if self.context.done:
+        context = self.context
+        if context.done:
             self.close()
         try:
-            if await self.tasks.__aexit__(exc_type, exc, traceback):
-                exc_type = exc = traceback = None
+            if await self.tasks.__aexit__(*_info(exc)):
+                exc = None
             if self.find_lost() and not self.is_stopped():
                 self.fail(self.foreign(None))
         except BaseException as late:
-            if not await self.context._unbind(type(late), late, late.__traceback__):
+            if not await context._unbind(*_info(late)):
                 raise
         else:
-            if not await self.context._unbind(exc_type, exc, traceback):
-                return False
-        if self._quiet is None or self.context._ending is not self._quiet:
-            self.context._raise()
+            if not await context._unbind(*_info(exc)):
+                return exc is None and self._quiet is not None
+        if self._quiet is None or context._ending is not self._quiet:
+            context._raise()
         return True
 
     def _finish(self, cause: BaseException | None) -> bool:
@@ -229,11 +237,17 @@ class Siblings:
 
     def _without_cancellation(self, exc: BaseException) -> BaseException | None:
         """Drop what the cancellation of the block left in an error."""
-        if isinstance(exc, self.cancelled_class):
+        ours = (self.cancelled_class, _Refusal)
+        if isinstance(exc, ours):
             return None
         if isinstance(exc, BaseExceptionGroup):
-            return exc.split(self.cancelled_class)[1]
+            return exc.split(ours)[1]
         return exc
+
+
+@final
+class _Refusal(RuntimeError):
+    """It was too late. A member that ends by it was about to be cancelled."""
 
 
 def _nothing() -> None:
@@ -246,6 +260,13 @@ def _none_lost() -> bool:
 
 def _never() -> int:
     return 0
+
+
+def _info(
+    exc: BaseException | None,
+) -> tuple[type[BaseException] | None, BaseException | None, TracebackType | None]:
+    """Spell *exc* out as the arguments of an ``__exit__``."""
+    return (None, None, None) if exc is None else (type(exc), exc, exc.__traceback__)
 
 
 def cancelling_of(task: object) -> Callable[[], int]:

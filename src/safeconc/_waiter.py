@@ -19,11 +19,10 @@ class Waiter:
     and raises. A cancellation that comes together with the hand-over loses.
     """
 
-    __slots__ = ("_bell", "_handed", "_refusal", "_value")
+    __slots__ = ("_bell", "_handed", "_value")
 
     def __init__(self) -> None:
         self._bell = running_loop().bell()
-        self._refusal: BaseException | None = None
         self._handed = False
         self._value: Any = None
 
@@ -31,16 +30,6 @@ class Waiter:
         """Give the waiter what it waits for."""
         self._handed = True
         self._value = value
-        self._bell.ring()
-
-    @property
-    def refused(self) -> bool:
-        """Whether what it waits for will never come."""
-        return self._refusal is not None
-
-    def refuse(self, error: BaseException) -> None:
-        """End the wait with an error: what it waits for will never come."""
-        self._refusal = error
         self._bell.ring()
 
     async def wait(self) -> Any:
@@ -54,8 +43,6 @@ class Waiter:
             if not self._handed:
                 raise
             rearm(exc)
-        if self._refusal is not None:
-            raise self._refusal
         return self._value
 
 

@@ -43,6 +43,7 @@ async def measure(name: str, variant: str, callers: int) -> Reading:
     await caller(module.safe)
     with _Memory() as memory:
         samples: list[int] = []
+        returned = 0
         before = _census()
         async with ErrGroup(limit=None) as group:
             # One more than before: the census itself.

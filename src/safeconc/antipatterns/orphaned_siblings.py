@@ -19,7 +19,7 @@ from typing import TypeVar
 
 import anyio
 
-from safeconc import ErrGroup
+from safeconc import ErrGroup, Task
 from safeconc.antipatterns._spawn import on_trio, spawn
 
 R = TypeVar("R")
@@ -34,8 +34,9 @@ async def leaky(*queries: Callable[[], Awaitable[R]]) -> list[R]:
 
 async def safe(*queries: Callable[[], Awaitable[R]]) -> list[R]:
     """Run *queries* side by side, as siblings that fail together."""
+    tasks: list[Task[R]] = []
     async with ErrGroup(limit=None) as group:
-        tasks = [await group.go(query) for query in queries]
+        tasks += [await group.go(query) for query in queries]
     return [task.result() for task in tasks]
 
 
