@@ -450,6 +450,7 @@ BENCHMARK = Benchmark(
                     context_cancel_and_call,
                     SAFECONC,
                     THREAD,
+                    share=0.2,
                 ),
                 Contender("event.set() for each", event_cancel_tree, backends=THREAD),
             ),

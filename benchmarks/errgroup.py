@@ -471,7 +471,7 @@ BENCHMARK = Benchmark(
             SPAWN,
             ANYIO,
             n=100_000,
-            quick_n=10_000,
+            quick_n=5_000,
             weighed=True,
         ),
         Scenario(

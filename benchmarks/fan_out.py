@@ -508,7 +508,7 @@ BENCHMARK = Benchmark(
             field(per_loop(nap, nap_on_trio), 100, slow=0.25),
             FLOOR,
             n=20_000,
-            quick_n=4_000,
+            quick_n=2_500,
             metric=Metric.WALL,
         ),
         Scenario(

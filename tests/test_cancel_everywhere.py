@@ -222,8 +222,8 @@ async def group_whose_children_are_cancelled(stage: Stage, *, reuse: bool) -> No
             task.cancel()
             await stage.attempt(partial(group.go, steps, stage, item + 2))
 
-    if stage.whole:
-        assert sorted(stage.ended) == [0, 1, 2, 3]
+    if stage.whole:  # the others may not even have begun
+        assert set(stage.ended) >= {2, 3}
 
 
 @scenario(reuse=REUSE)

@@ -114,7 +114,9 @@ async def test_later_errors_are_told_in_a_note(run: Run) -> None:
 
     async def fn(item: int) -> None:
         try:
-            await anyio.sleep_forever() if item else await checkpoint()
+            if item:
+                await anyio.sleep_forever()
+            await anyio.wait_all_tasks_blocked()
             raise ValueError("root")
         finally:
             if item:

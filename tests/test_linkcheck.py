@@ -58,14 +58,14 @@ def folder(tmp_path: Path) -> Path:
         folder / "index.html",
         """
         <link rel="preconnect" href="https://fonts.example">
-        <a href="guide/a%20page.html#caf%C3%A9">a page</a> <a href="guide">guide</a>
+        <a href="guide/a%20page.html#%C3%BCber">a page</a> <a href="guide">guide</a>
         <a href="#top">top</a> <a href="mailto:me@example.org">me</a>
         <a href="https://example.org/">elsewhere</a> <img src="logo.svg">
         """,
     )
     _write(folder / "guide/index.html", '<a href="../#:~:text=top">home</a>')
     _write(
-        folder / "guide/a page.html", '<base href="/"><h1 id="café"><a href="guide/">'
+        folder / "guide/a page.html", '<base href="/"><h1 id="über"><a href="guide/">'
     )
     _write(folder / "logo.svg", "<svg/>")
     return folder
@@ -186,6 +186,34 @@ def test_an_invalid_url_is_broken(check: Check, folder: Path) -> None:
     assert outcome.status == 1
     assert outcome.out.startswith("http://[bad: ")
     assert "named by more.html" in outcome.out
+
+
+def test_a_page_that_is_no_html_is_broken(check: Check, folder: Path) -> None:
+    """What the parser cannot read is told, and stops nothing."""
+    _write(folder / "more.html", '<base href="http://[bad"><![broken[declaration]]>')
+    _write(folder / "other.html", '<meta name="x"><a href="more.html">#</a>')
+
+    outcome = check(folder)
+
+    assert outcome.status == 1
+    assert outcome.out.startswith("more.html: not HTML: ")
+
+
+def test_only_an_element_of_its_kind_makes_an_anchor(
+    check: Check, folder: Path
+) -> None:
+    """An ``id`` does on any element, a ``name`` on links alone."""
+    _write(
+        folder / "more.html",
+        '<a name="old"><p id="new"><meta name="other">'
+        '<a href="#old"></a><a href="#new"></a><a href="#other"></a>',
+    )
+
+    outcome = check(folder)
+
+    assert outcome.status == 1
+    assert outcome.out.startswith("more.html: no anchor #other\n")
+    assert " 1 broken;" in outcome.out
 
 
 def test_a_url_is_crawled_below_its_folder(check: Check, serve: Serve) -> None:

@@ -84,9 +84,11 @@ class PageParser(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Take what one element says."""
         values = {name: value for name, value in attrs if value}
-        self.anchors.update(values[name] for name in ("id", "name") if name in values)
-        if tag == "base":
-            self._base = urljoin(self._base, values.get("href", ""))
+        self.anchors.add(values.get("id", ""))
+        if tag == "a":
+            self.anchors.add(values.get("name", ""))
+        if tag == "base" and (base := resolve(self._base, values.get("href", ""))):
+            self._base = base.url
         # A hint to connect names a host, no resource.
         elif values.get("rel") not in ("preconnect", "dns-prefetch"):
             self._targets.add(values.get(ATTRIBUTES.get(tag, ""), ""))
@@ -165,6 +167,8 @@ class Checker:
             problem = f"no answer within {PATIENCE:g} s"
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
             problem = str(exc) or type(exc).__name__
+        except AssertionError as exc:  # what html.parser raises
+            problem = f"not HTML: {exc}"
         return Page(url, problem)
 
     async def _read(self, url: str, response: httpx.Response) -> Page:

@@ -1,55 +1,32 @@
-"""A deadline and a cause that travel with the call.
-
-How the state is kept, since everything else stands on it:
-
-* What ends a context is one object, an :class:`_End`. Whoever puts it into the
-  context's dict first has won; that ``setdefault`` is the only decision, and it
-  is atomic. No lock is taken anywhere, so a signal handler, a ``__del__`` and
-  any thread may cancel at any moment.
-* A context that nobody waits on is not known to its parents at all: it looks at
-  them when asked. It registers with them once it has children, waiters or
-  registrations of its own, so cancelling a parent costs as much as there is to
-  wake, and forgetting a child costs nothing.
-* Whoever registers looks at the state again afterwards; whoever ends a context
-  publishes the state first and wakes afterwards. One of the two sees the other.
-"""
+"""A deadline and a cause that travel with the call."""
 
 import math
 import sys
 import time
 import types
 from _thread import TIMEOUT_MAX, allocate_lock, get_ident
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from functools import partial
 from sys import get_asyncgen_hooks
 from threading import Thread
 from typing import Any, NoReturn, Self, final
-from weakref import ref
 
 import anyio
 from anyio.lowlevel import checkpoint as full_checkpoint
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from safeconc._loop import BUDGET, Clock, Loop, Timer, here, in_task, running_loop
+from safeconc._loop import BUDGET, Loop, Timer, here, in_task, running_loop
+from safeconc._policy._endings import CANCELLED, EXPIRED, LEFT, Clock, Node
 
 
 class ContextCancelled(Exception):  # noqa: N818 - a signal, named as Go names it
-    """A :class:`Context` was cancelled; ``__cause__`` is the cause, if one was given."""
+    """A :class:`Context` was cancelled; ``__cause__`` is the cause that was given."""
 
 
-class DeadlineExceeded(TimeoutError):
+class DeadlineExceeded(TimeoutError):  # noqa: N818 - Go's name, too
     """The deadline of a :class:`Context` has passed."""
-
-
-_End = tuple[str, BaseException | None]
-"""Why a context is over, and the cause. Made anew by each call that ends one, so
-that its identity tells who was first; shared by all that this call ended."""
-
-CANCELLED = "was cancelled"
-_EXPIRED = "ran past its deadline"
-_LEFT = "is over: the block it belongs to has been left"
 
 
 @final
@@ -107,7 +84,7 @@ class Registration:
         with self._finished:
             pass
 
-    def _run(self) -> None:
+    def run(self) -> None:
         self._thread = get_ident()
         try:
             self._context.run(self._fn)
@@ -119,11 +96,12 @@ class Registration:
 
 def _report(exc: Exception, fn: object) -> None:
     """Tell ``sys.unraisablehook`` of an error that no caller is there to get."""
-    args = (type(exc), exc, exc.__traceback__, "Exception ignored in Context.after", fn)
     make: Any = getattr(sys, "UnraisableHookArgs", None)
+    args = (type(exc), exc, exc.__traceback__, "Exception ignored in Context.after", fn)
     if make is None:  # PyPy has the hook and not the type
         names = ("exc_type", "exc_value", "exc_traceback", "err_msg", "object")
-        sys.unraisablehook(types.SimpleNamespace(**dict(zip(names, args, strict=True))))
+        fields: Any = types.SimpleNamespace(**dict(zip(names, args, strict=True)))
+        sys.unraisablehook(fields)
     else:
         sys.unraisablehook(make(args))
 
@@ -177,7 +155,7 @@ _NONE = _NoContext()
 
 
 @final
-class Context:
+class Context(Node):
     """A deadline and a cause for everything that is done inside its block.
 
     In a task it is entered with ``async with``, which binds the block: whatever
@@ -215,16 +193,7 @@ class Context:
     its parents, so making many and forgetting them leaks nothing.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_block",
-        "_clock",
-        "_deadline",
-        "_end",
-        "_name",
-        "_parents",
-        "_state",
-    )
+    __slots__ = ("_block", "_name")
 
     def __init__(
         self,
@@ -237,16 +206,9 @@ class Context:
             outer = ambient.get()
             if outer is not None:
                 parents = (outer,)
-        self._parents = parents
+        super().__init__(parents)
         self._name = name
         self._block: Context | _NoContext | _TaskBlock | None = None
-        self._end: _End | None = None
-        # "end", "err", "timed", "at": how and when it ended. "linked",
-        # "children", "held": who hears of it. "wakers", "calls", "helper": what
-        # is to be done then.
-        self._state: dict[str, Any] = {}
-        self._clock: Clock | None = None
-        self._deadline = math.inf
         for parent in parents:
             if not isinstance(parent, Context):
                 raise TypeError(f"a parent must be a Context, not {parent!r}")
@@ -290,18 +252,6 @@ class Context:
         return self._name or "Context"
 
     @property
-    def done(self) -> bool:
-        """Whether it has ended. Costs less than three ``Event.is_set()``."""
-        if self._end is None:
-            for parent in self._parents:
-                if parent._end is not None:
-                    return self._look()
-            if self._clock is None or self._clock() < self._deadline:
-                return False
-            self._look()
-        return True
-
-    @property
     def err(self) -> ContextCancelled | DeadlineExceeded | None:
         """The error that a block cut short by this context raises; None before."""
         if not self.done:
@@ -309,7 +259,7 @@ class Context:
         why, cause = self._ending
         text = f"{self.name} {why}"
         error: ContextCancelled | DeadlineExceeded
-        if why is _EXPIRED:
+        if why is EXPIRED:
             error = DeadlineExceeded(text)
         else:
             error = ContextCancelled(text if cause is None else f"{text}: {cause!r}")
@@ -343,10 +293,10 @@ class Context:
         state = self._state
         return ContextStatistics(
             children=sum(
-                child() is not None for child in list(state.get("children", ()))
+                child is not None and child._is_busy()
+                for child in [known() for known in list(state.get("children", ()))]
             ),
-            waiters=len(state.get("wakers", ()))
-            + (isinstance(self._block, _TaskBlock) and not self._block.left),
+            waiters=len(state.get("wakers", ())) + (self._bound is not None),
             registrations=len(state.get("calls", ())),
         )
 
@@ -427,7 +377,7 @@ class Context:
             while not self.done:
                 now = time.monotonic()
                 if now >= expires:
-                    self._finish((_EXPIRED, None))
+                    self._finish((EXPIRED, None))
                 elif now >= give_up:
                     return False
                 elif expires == give_up == math.inf:
@@ -480,7 +430,7 @@ class Context:
         # Not reset(token): a fixture may leave in another contextvars context.
         ambient.set(None if self._block is _NONE else self._block)  # type: ignore[arg-type]
         if self._end is None and not self.done:
-            self._finish((_LEFT, None))
+            self._finish((LEFT, None))
         if "helper" in self._state:
             self._state["helper"].join()
 
@@ -494,6 +444,7 @@ class Context:
         )
         ambient.set(self)
         block.scope.__enter__()
+        self._bound = block.wake
         if self._parents:
             self._hold()
         if self._state:
@@ -508,10 +459,9 @@ class Context:
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
         traceback: types.TracebackType | None,
-    ) -> bool:
+    ) -> None:
         if await self._unbind(exc_type, exc, traceback):
             self._raise()
-        return False
 
     # Below: how it works
 
@@ -528,12 +478,13 @@ class Context:
         block = self._block
         assert isinstance(block, _TaskBlock)
         block.left = True
+        self._bound = None
         ambient.set(block.previous)
         try:
             block.scope.__exit__(exc_type, exc, traceback)
         finally:
             if self._end is None and not self.done:
-                self._finish((_LEFT, None))
+                self._finish((LEFT, None))
             if self._parents:
                 self._hold()
             if block.timer is not None:
@@ -576,21 +527,11 @@ class Context:
         finally:
             del error
 
-    # The clock and the deadline
-
     def _own_clock(self) -> Clock:
         if self._clock is None:
             loop = here()
             self._clock = time.monotonic if loop is None else loop.clock
         return self._clock
-
-    def _deadline_on(self, clock: Clock) -> float:
-        """Tell the deadline on another clock: the time that remains is the same."""
-        if self._clock is None or self._deadline == math.inf:
-            return math.inf
-        if self._clock == clock:
-            return self._deadline
-        return clock() + self._deadline - self._clock()
 
     def _limit_by(self, timeout: float | None, deadline: float | None) -> None:
         clock = self._clock or self._own_clock()
@@ -603,150 +544,6 @@ class Context:
             # Have the parent note when it ends: if we look at it only later, we
             # must be able to tell whether our deadline had passed before.
             parent._state.setdefault("timed", clock)
-
-    # The state
-
-    @property
-    def _ending(self) -> _End:
-        """Why it is over, once it is."""
-        return self._state["end"]  # type: ignore[no-any-return]
-
-    def _look(self) -> bool:
-        """Look at the parents and the clock; publish the end that is found."""
-        for parent in self._parents:
-            if parent._end is not None:
-                self._finish(self._end_after(parent, parent._end))
-                return True
-        if self._clock is not None and self._clock() >= self._deadline:
-            self._finish((_EXPIRED, None))
-        return self._end is not None
-
-    def _end_after(self, parent: "Context", end: _End) -> _End:
-        """Choose between a parent's end and the own deadline: the earlier one."""
-        state = parent._state
-        if self._clock is None or state.get("timed") != self._clock:
-            return end
-        return (_EXPIRED, None) if self._deadline <= state["at"] else end
-
-    def _finish(self, end: _End) -> bool:
-        """End this context and its children; True if nobody was faster."""
-        if not self._publish(end):
-            return False
-        # Most contexts end with nobody to tell: then "end" is all there is.
-        block = self._block
-        if len(self._state) > 1 or (isinstance(block, _TaskBlock) and not block.left):
-            self._tell(end)
-        return True
-
-    def _tell(self, end: _End) -> None:
-        """End the children, wake the waiters, run the functions, in this order.
-
-        Whoever is woken finds the whole tree ended.
-        """
-        ended = [self]
-        for context in ended:
-            for child in _drain(context._state.get("children")):
-                alive = child()
-                if alive is not None and alive._publish(alive._sooner(end)):
-                    ended.append(alive)
-        for context in ended:
-            if isinstance(context._block, _TaskBlock) and not context._block.left:
-                context._block.wake()
-            for _, wake in _drain(context._state.get("wakers")):
-                wake()
-        for context in ended:
-            if "calls" in context._state:
-                context._run_calls()
-
-    def _publish(self, end: _End) -> bool:
-        """Decide how this context ended. The first call wins, the rest learn it."""
-        state = self._state
-        timed = state.get("timed")
-        if timed is not None:
-            state.setdefault("at", timed())
-        first = state.setdefault("end", end)
-        self._end = first
-        return first is end
-
-    def _sooner(self, end: _End) -> _End:
-        """Choose between what ends the parent now and a deadline that has passed."""
-        if self._clock is None or self._clock() < self._deadline:
-            return end
-        return (_EXPIRED, None)
-
-    def _run_calls(self) -> None:
-        """Run what is registered, newest first, and all of it whatever happens."""
-        for registration, _ in _drain(self._state.get("calls")):
-            try:
-                registration._run()
-            except BaseException:  # KeyboardInterrupt and its like
-                self._run_calls()
-                raise
-        self._hold()
-
-    # Who is told
-
-    def _add_waker(self, key: object, wake: Callable[[], object]) -> None:
-        """Have *wake* called once when the context ends; at once if it has."""
-        wakers = self._state.setdefault("wakers", {})
-        wakers[key] = wake
-        self._hold()
-        if self.done and wakers.pop(key, None) is not None:
-            wake()
-
-    def _drop_waker(self, key: object) -> None:
-        self._state["wakers"].pop(key, None)
-        self._hold()
-
-    def _forget_call(self, registration: Registration) -> bool:
-        calls = self._state["calls"]
-        forgotten = calls.pop(registration, calls) is None
-        self._hold()
-        return forgotten
-
-    def _link(self) -> None:
-        """Make the parents tell us of their end, and have them be told of theirs."""
-        path = [self]
-        for context in path:
-            for parent in context._parents:
-                children = parent._state.setdefault("children", set())
-                children.add(ref(context, children.discard))
-                if parent._parents and "linked" not in parent._state:
-                    path.append(parent)
-            context._state["linked"] = True
-        # Whoever ended before we were known to it will not tell us: look, from
-        # the top, so that each finds its parents' state published.
-        for context in reversed(path):
-            context._look()
-
-    def _is_awaited(self) -> bool:
-        block, state = self._block, self._state
-        return (isinstance(block, _TaskBlock) and not block.left) or bool(
-            state.get("wakers") or state.get("calls") or state.get("held")
-        )
-
-    def _hold(self) -> None:
-        """Have the parents hold us exactly while somebody waits for our end.
-
-        Two threads may come and go here at once. Each acts on what it saw and
-        then looks again, so the last one to look leaves it right.
-        """
-        if self._parents and "linked" not in self._state:
-            self._link()
-        unsettled = [self]
-        while unsettled:
-            context = unsettled.pop()
-            awaited = context._is_awaited()
-            for parent in context._parents:
-                held = parent._state.setdefault("held", {})
-                if (context in held) != awaited:
-                    if awaited:
-                        held[context] = None
-                    else:
-                        held.pop(context, None)
-                    unsettled.append(parent)
-            if awaited != context._is_awaited():
-                unsettled.append(context)
 
 
 ambient: ContextVar[Context | None] = ContextVar("safeconc.context", default=None)
@@ -789,9 +586,9 @@ def spend(loop: Loop) -> Awaitable[None]:
 
 def deliver(context: Context, loop: Loop) -> None:
     """Cancel now what the loop will be told to cancel: we are in a task of it."""
-    path = [context]
+    path: list[Node] = [context]
     for each in path:
-        block = each._block
+        block = each._block if isinstance(each, Context) else None
         if (
             each._end is not None
             and isinstance(block, _TaskBlock)
@@ -799,19 +596,6 @@ def deliver(context: Context, loop: Loop) -> None:
         ):
             block.deliver()
         path.extend(each._parents)
-
-
-def _drain(items: Any) -> Iterator[Any]:
-    """Take items out one by one, each by exactly one caller; latest first of a dict."""
-    if items is None:
-        return
-    take = items.popitem if isinstance(items, dict) else items.pop
-    while items:
-        try:
-            item = take()
-        except KeyError:  # another thread took the last one
-            return
-        yield item
 
 
 def _number(name: str, value: float) -> float:

@@ -12,7 +12,6 @@ import math
 import types
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextvars import Context as ContextVars
-from contextvars import copy_context
 from typing import Any, Protocol, final
 
 from anyio.lowlevel import checkpoint
@@ -32,15 +31,19 @@ class Source(Protocol):
 
     def jobs(self, worker: "Worker") -> Iterator[Job]:
         """Yield jobs for *worker*, each one started at once; stop when none is left."""
+        ...
 
     def has_jobs(self) -> bool:
         """Tell whether :meth:`jobs` might yield one now."""
+        ...
 
     def failed(self, key: Key, error: BaseException) -> None:
         """Take the error of a job."""
+        ...
 
     def cancelled(self, key: Key) -> None:
         """Learn that a job was cancelled, by somebody who may."""
+        ...
 
 
 class Results(Protocol):
@@ -178,6 +181,9 @@ class Crew:
     :param limit: how many workers there may be; None for no bound.
     """
 
+    variables: ContextVars
+    """The contextvars of the workers themselves, set when the block is opened."""
+
     def __init__(
         self, siblings: Siblings, source: Source, results: Results, limit: int | None
     ) -> None:
@@ -190,7 +196,6 @@ class Crew:
         self._live = 0
         self._coming = False
         self._closed = False
-        self._variables = copy_context()
 
     def call(self) -> None:
         """Have one more worker look for jobs: a parked one, else a new one."""
@@ -207,7 +212,7 @@ class Crew:
                 self._work(worker),
                 name=f"{self._siblings.name}: worker",
                 # Not the contextvars of the job that happens to make it.
-                context=self._variables,
+                context=self.variables,
             )
             worker.stop = handle.cancel
 
@@ -254,7 +259,7 @@ class Crew:
         await self._siblings.shed(task)
 
     async def _take_jobs(self, worker: Worker, cancelling: Callable[[], int]) -> None:
-        """Run jobs and wait for more, until the crew is closed or a job spoils the task.
+        """Run jobs and wait for more, until the crew closes or a job spoils the task.
 
         This is the hot loop of the library: a job that never waits costs one copy
         of the contextvars and one step, no task and no turn of the event loop.
@@ -311,4 +316,3 @@ class Crew:
                 self._idle.remove(bell)
             else:
                 self._coming = False
-

@@ -6,7 +6,7 @@ from contextvars import Context as ContextVars
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, TypeVarTuple, Unpack, final
+from typing import Any, Generic, Self, TypeVar, TypeVarTuple, final
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -237,8 +237,8 @@ class ErrGroup:
 
     async def go(
         self,
-        fn: Callable[[Unpack[Args]], Awaitable[R]],
-        *args: Unpack[Args],
+        fn: Callable[[*Args], Awaitable[R]],
+        *args: *Args,
         name: str | None = None,
     ) -> Task[R]:
         """Start ``fn(*args)`` as a child, as soon as a slot is free.
@@ -261,8 +261,8 @@ class ErrGroup:
 
     def go_nowait(
         self,
-        fn: Callable[[Unpack[Args]], Awaitable[R]],
-        *args: Unpack[Args],
+        fn: Callable[[*Args], Awaitable[R]],
+        *args: *Args,
         name: str | None = None,
     ) -> Task[R]:
         """Start a child as :meth:`go` does; :exc:`anyio.WouldBlock` if none is free."""
@@ -275,8 +275,8 @@ class ErrGroup:
 
     async def go_background(
         self,
-        fn: Callable[[Unpack[Args]], Awaitable[R]],
-        *args: Unpack[Args],
+        fn: Callable[[*Args], Awaitable[R]],
+        *args: *Args,
         name: str | None = None,
     ) -> Task[R]:
         """Start a service: it takes no slot, and the block does not wait for its end.
@@ -316,6 +316,8 @@ class ErrGroup:
                 "block, make a new one"
             )
         await self._siblings.__aenter__()
+        if self._crew is not None:
+            self._crew.variables = self._siblings.contextvars()
         self._state = "open"
         return self
 
@@ -324,7 +326,7 @@ class ErrGroup:
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool:
+    ) -> bool | None:
         self._state = "joining"
         self._end_if_idle()
         try:
@@ -356,9 +358,9 @@ class ErrGroup:
         if holder is not None and (circle := self._slots.circle()) is not None:
             names = ", ".join(task.name for task in (*circle, holder))
             raise RuntimeError(
-                f"every slot of {self._siblings.label} (limit {self._limit}) is held by "
-                f"a child that waits in go() for a slot: {names}; none can come free. "
-                "Raise the limit, or start such children with a second group"
+                f"every slot of {self._siblings.label} (limit {self._limit}) is held "
+                f"by a child that waits in go() for a slot: {names}; none can come "
+                "free. Raise the limit, or start such children with a second group"
             )
         waiter = Waiter()
         self._slots.join(waiter, holder)
@@ -504,22 +506,22 @@ class ErrGroup:
     def has_jobs(self) -> bool:
         return bool(self._queue)
 
-    def __setitem__(self, task: Task[Any], value: Any) -> None:
-        task._cancelled = False  # if it was to be, it finished all the same
-        task._end(value)
-        self._ended(task)
+    def __setitem__(self, key: Task[Any], value: Any) -> None:
+        key._cancelled = False  # if it was to be, it finished all the same
+        key._end(value)
+        self._ended(key)
 
-    def failed(self, task: Task[Any], error: BaseException) -> None:
+    def failed(self, key: Task[Any], error: BaseException) -> None:
         # The awaiters first: cancelled before they are woken, they would never
         # see the error.
-        task._end(error=error)
+        key._end(error=error)
         self._siblings.fail(error)
-        self._ended(task)
+        self._ended(key)
 
-    def cancelled(self, task: Task[Any]) -> None:
-        task._cancelled = True
-        task._end()
-        self._ended(task)
+    def cancelled(self, key: Task[Any]) -> None:
+        key._cancelled = True
+        key._end()
+        self._ended(key)
 
 
 def _name_of(fn: object) -> str:

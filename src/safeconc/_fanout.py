@@ -10,6 +10,7 @@ from safeconc._run import END, Collected, FanOutStatistics, Progress, Streamed
 
 T = TypeVar("T")
 R = TypeVar("R")
+S = TypeVar("S")
 
 
 @final
@@ -67,8 +68,8 @@ class FanOut(Generic[R]):
 
     @overload
     def __init__(
-        self: "FanOut[R | Exception]",
-        fn: Callable[[T], Awaitable[R]],
+        self: "FanOut[S | Exception]",
+        fn: Callable[[T], Awaitable[S]],
         items: Iterable[T] | AsyncIterable[T],
         *,
         limit: int | anyio.CapacityLimiter,
@@ -96,16 +97,16 @@ class FanOut(Generic[R]):
         name: str | None = None,
     ) -> None:
         self._run = Streamed(
-            ordered,
-            buffer,
-            name,
-            fn,
-            items,
-            limit,
-            rate,
-            burst,
-            progress,
-            return_exceptions,
+            fn=fn,
+            items=items,
+            limit=limit,
+            ordered=ordered,
+            buffer=buffer,
+            return_exceptions=return_exceptions,
+            rate=rate,
+            burst=burst,
+            progress=progress,
+            name=name,
         )
         self._entered = False
 
@@ -129,7 +130,7 @@ class FanOut(Generic[R]):
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool:
+    ) -> bool | None:
         siblings = self._run.siblings
         if exc is None and not siblings.over:
             siblings.end(None)
@@ -205,7 +206,16 @@ async def fan_out(
     calls, and when an item is taken. Use that one to have the results as they
     come: this function keeps them all.
     """
-    run = Collected(name, fn, items, limit, rate, burst, progress, return_exceptions)
+    run = Collected(
+        fn=fn,
+        items=items,
+        limit=limit,
+        return_exceptions=return_exceptions,
+        rate=rate,
+        burst=burst,
+        progress=progress,
+        name=name,
+    )
     try:
         async with run.siblings:
             run.begin()

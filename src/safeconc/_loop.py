@@ -14,11 +14,11 @@ from collections.abc import Callable, Generator
 from threading import local
 from typing import TYPE_CHECKING, Any, Protocol, final
 
+from safeconc._policy._endings import Clock
+
 if TYPE_CHECKING:
     from trio import CancelScope, Event
     from trio.lowlevel import TrioToken
-
-Clock = Callable[[], float]
 
 BUDGET = 128
 """Operations of ours that need not wait between two turns of the loop."""

@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
-    AsyncIterator,
     Awaitable,
     Callable,
     Generator,
@@ -78,6 +77,7 @@ class Run(ABC):
     def __init__(
         self,
         kind: str,
+        *,
         name: str | None,
         fn: Callable[[Any], Awaitable[Any]],
         items: Iterable[Any] | AsyncIterable[Any],
@@ -110,8 +110,8 @@ class Run(ABC):
         elif progress is not False:
             self._report = progress
         self._return_exceptions = return_exceptions
-        self._iterator: Iterator[Any] | None = None
-        self._async_iterator: AsyncIterator[Any] | None = None
+        self._iterator: Any = None
+        self._async_iterator: Any = None
         if isinstance(items, AsyncIterable):
             self._async_iterator = aiter(items)
         else:
@@ -141,7 +141,7 @@ class Run(ABC):
 
     def begin(self) -> None:
         """Start, inside the block."""
-        self._variables = self.siblings.contextvars()
+        self._variables = self.crew.variables = self.siblings.contextvars()
         if isinstance(self._report, Bar):
             self._report.start()
         if self._fed is None:
@@ -186,7 +186,7 @@ class Run(ABC):
         """Tell whether there is room for one more result."""
         return True
 
-    def check_end(self) -> None:
+    def check_end(self) -> None:  # noqa: B027 - a list has nobody who waits
         """Look whether all is done, and say so to who waits for it."""
 
     # A source of jobs, and what becomes of them; see _crew
@@ -229,7 +229,7 @@ class Run(ABC):
         if report is not None and not self.siblings.over:
             try:
                 report(self.statistics())
-            except BaseException as exc:
+            except BaseException as exc:  # noqa: BLE001 - the block's error
                 self.siblings.fail(exc)
                 raise_fatal(exc)
         self.ring()
@@ -243,12 +243,11 @@ class Run(ABC):
     # The items
 
     def _items(self) -> Iterator[tuple[int, Any]]:
-        iterator = self._iterator
-        assert iterator is not None
+        iterator: Iterator[Any] = self._iterator
         while not self._exhausted and self.has_room():
             try:
                 item = next(iterator, END)
-            except BaseException as exc:
+            except BaseException as exc:  # noqa: BLE001 - the block's error
                 self._fail_items(exc)
                 return
             if item is END:
@@ -303,37 +302,33 @@ class Run(ABC):
         token = object()
         if self.limiter is not None:
             await self.limiter.acquire_on_behalf_of(token)
-        key: int | None = None
+        started = False
         try:
             item = await self._next()
-            if item is END or self._fed is None:
-                return False
-            if self._rate is not None:
+            if item is not END and self._rate is not None:
                 await anyio.sleep_until(self._rate.reserve(anyio.current_time()))
-            if self.siblings.over:
-                return False
-            key = self.start_item()
+            started = item is not END and not self.siblings.over
         finally:
-            if self.limiter is not None:
-                if key is None:
-                    self.limiter.release_on_behalf_of(token)
-                else:
-                    self._tokens[key] = token
-        self._fed.append((key, item))
-        self.crew.call()
-        return True
+            if self.limiter is not None and not started:
+                self.limiter.release_on_behalf_of(token)
+        if started and self._fed is not None:
+            key = self.start_item()
+            self._tokens[key] = token
+            self._fed.append((key, item))
+            self.crew.call()
+        return started
 
     async def _next(self) -> Any:
         if self._async_iterator is not None:
             return await anext(self._async_iterator, END)
-        assert self._iterator is not None
         return next(self._iterator, END)
 
     async def _aclose(self) -> None:
-        if isinstance(self._async_iterator, AsyncGenerator):
+        aclose = getattr(self._async_iterator, "aclose", None)
+        if aclose is not None and isinstance(self._async_iterator, AsyncGenerator):
             try:
-                await self._async_iterator.aclose()
-            except BaseException as exc:
+                await aclose()
+            except BaseException as exc:  # noqa: BLE001 - the block's error
                 self.siblings.fail(exc)
                 raise_fatal(exc)
 
@@ -347,21 +342,21 @@ class Run(ABC):
             self.cancelled(key)
         if self._fed is not None:
             self._fed.clear()
-        if isinstance(self._iterator, Generator):
+        close = getattr(self._iterator, "close", None)
+        if close is not None and isinstance(self._iterator, Generator):
             try:
-                self._iterator.close()
-            except BaseException as exc:
+                close()
+            except BaseException as exc:  # noqa: BLE001 - the block's error
                 self.siblings.fail(exc)
-                raise_fatal(exc)
 
 
 @final
 class Collected(Run):
     """The run of :func:`fan_out`: all results into one list."""
 
-    def __init__(self, *args: Any) -> None:
+    def __init__(self, **options: Any) -> None:
         self.collected: list[Any] = []
-        super().__init__("fan_out", *args)
+        super().__init__("fan_out", **options)
 
     @property
     @override
@@ -396,7 +391,6 @@ class Collected(Run):
         """
         copy, fn = self._variables.copy, self._fn
         collected, iterator = self.collected, self._iterator
-        assert iterator is not None
         try:
             for item in iterator:
                 key = len(collected)
@@ -408,7 +402,7 @@ class Collected(Run):
                 yield copy(), coroutine, key
         except GeneratorExit:
             raise
-        except BaseException as exc:
+        except BaseException as exc:  # noqa: BLE001 - the block's error
             self._fail_items(exc)
         self._exhausted = True
         self.crew.close()
@@ -418,10 +412,10 @@ class Collected(Run):
 class Streamed(Run):
     """The run of :class:`FanOut`: results leave through a window."""
 
-    def __init__(self, ordered: bool, buffer: int | None, *args: Any) -> None:
+    def __init__(self, *, ordered: bool, buffer: int | None, **options: Any) -> None:
         self._consumers: deque[Waiter] = deque()
         self.window: Window[Any]
-        super().__init__("FanOut", *args)
+        super().__init__("FanOut", **options)
         if not isinstance(ordered, bool):
             raise TypeError(f"ordered must be a bool, not {ordered!r}")
         if buffer is not None and (

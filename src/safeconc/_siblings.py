@@ -17,8 +17,9 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
-from safeconc._context import CANCELLED, Context, ambient, deliver
+from safeconc._context import Context, ambient, deliver
 from safeconc._loop import Loop, running_loop
+from safeconc._policy._endings import CANCELLED
 from safeconc._policy._failures import Failures, Mode
 from safeconc._waiter import rearm
 
@@ -141,7 +142,7 @@ class Siblings:
             self.on_over()
 
     async def refuse(self) -> NoReturn:
-        """Stop whoever comes too late: a member by its cancellation, others by an error.
+        """Stop who comes too late: a member by its cancellation, others by an error.
 
         The members are being cancelled, also if the loop has not been told yet; an
         error of theirs now would look like a failure.
@@ -196,6 +197,8 @@ class Siblings:
             self.context._on_delivery(None)
         failure = self.failures.outcome()
         if failure is None:
+            if isinstance(exc, _Refusal) and not quiet:
+                self.context.check()
             return quiet
         if passing is not None:
             rearm(passing)
@@ -241,12 +244,12 @@ class Siblings:
         if isinstance(exc, ours):
             return None
         if isinstance(exc, BaseExceptionGroup):
-            return exc.split(ours)[1]
+            return exc.split(ours)[1]  # pyright: ignore
         return exc
 
 
 @final
-class _Refusal(RuntimeError):
+class _Refusal(RuntimeError):  # noqa: N818 - users see a RuntimeError
     """It was too late. A member that ends by it was about to be cancelled."""
 
 
@@ -314,12 +317,12 @@ def make_coroutine(
     return as_coroutine(fn, variables.run(fn, *args))
 
 
-def as_coroutine(fn: object, made: object) -> Coroutine[Any, Any, Any]:
+def as_coroutine(fn: object, made: Any) -> Coroutine[Any, Any, Any]:
     """Return what a call of *fn* made, or say that *fn* is no coroutine function."""
     if type(made) is CoroutineType or isinstance(made, Coroutine):
-        return made
+        return made  # pyright: ignore[reportUnknownVariableType] - as it came
     if isinstance(made, Awaitable):
-        return _await(made)
+        return _await(made)  # pyright: ignore[reportUnknownArgumentType] - likewise
     name = getattr(fn, "__qualname__", repr(fn))
     raise TypeError(
         f"{name} is not a coroutine function: calling it returned {made!r}; write "

@@ -1,0 +1,252 @@
+"""How contexts end, in which order, and who hears of it.
+
+* What ends a context is one object, an :data:`End`. Whoever puts it into the
+  context's dict first has won; that ``setdefault`` is the only decision, and it
+  is atomic. No lock is taken anywhere, so a signal handler, a ``__del__`` and
+  any thread may end a context at any moment.
+* A context that nobody waits on is not known to its parents at all: it looks at
+  them when asked. It registers with them once it has children, waiters or
+  registrations of its own, so ending a parent costs as much as there is to wake,
+  and forgetting a child costs nothing.
+* Whoever registers looks at the state again afterwards; whoever ends a context
+  publishes the state first and wakes afterwards. One of the two sees the other.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
+from weakref import ref
+
+Clock = Callable[[], float]
+
+End = tuple[str, BaseException | None]
+"""Why a context is over, and the cause. Made anew by each call that ends one, so
+that its identity tells who was first; shared by all that this call ended."""
+
+CANCELLED = "was cancelled"
+EXPIRED = "ran past its deadline"
+LEFT = "is over: the block it belongs to has been left"
+
+
+class Call(Protocol):
+    """A function that is to be called at the end."""
+
+    def run(self) -> None:
+        """Call it."""
+
+
+class Node:
+    """The state of a context, and its place among its parents and children.
+
+    :param parents: whose end ends this one.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_bound",
+        "_clock",
+        "_deadline",
+        "_end",
+        "_parents",
+        "_state",
+    )
+
+    _parents: tuple["Node", ...]
+
+    def __init__(self, parents: tuple["Node", ...]) -> None:
+        self._parents = parents
+        self._end: End | None = None
+        # What wakes the block that is bound to this context, while it is open.
+        self._bound: Callable[[], object] | None = None
+        # "end", "err", "timed", "at": how and when it ended. "linked",
+        # "children", "held": who hears of it. "wakers", "calls", "helper": what
+        # is to be done then.
+        self._state: dict[str, Any] = {}
+        self._clock: Clock | None = None
+        self._deadline = math.inf
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended. Costs less than three ``Event.is_set()``."""
+        if self._end is None:
+            for parent in self._parents:
+                if parent._end is not None:
+                    return self._look()
+            if self._clock is None or self._clock() < self._deadline:
+                return False
+            self._look()
+        return True
+
+    def _deadline_on(self, clock: Clock) -> float:
+        """Tell the deadline on another clock: the time that remains is the same."""
+        if self._clock is None or self._deadline == math.inf:
+            return math.inf
+        if self._clock == clock:
+            return self._deadline
+        return clock() + self._deadline - self._clock()
+
+    @property
+    def _ending(self) -> End:
+        """Why it is over, once it is."""
+        return self._state["end"]  # type: ignore[no-any-return]
+
+    def _look(self) -> bool:
+        """Look at the parents and the clock; publish the end that is found."""
+        for parent in self._parents:
+            if parent._end is not None:
+                self._finish(self._end_after(parent, parent._end))
+                return True
+        if self._clock is not None and self._clock() >= self._deadline:
+            self._finish((EXPIRED, None))
+        return self._end is not None
+
+    def _end_after(self, parent: "Node", end: End) -> End:
+        """Choose between a parent's end and the own deadline: the earlier one."""
+        state = parent._state
+        if self._clock is None or state.get("timed") != self._clock:
+            return end
+        return (EXPIRED, None) if self._deadline <= state.get("at", -math.inf) else end
+
+    def _finish(self, end: End) -> bool:
+        """End this context and its children; True if nobody was faster."""
+        if not self._publish(end):
+            return False
+        # Most contexts end with nobody to tell: then "end" is all there is.
+        if len(self._state) > 1 or self._bound is not None:
+            self._tell(end)
+        return True
+
+    def _tell(self, end: End) -> None:
+        """End the children, wake the waiters, run the functions, in this order.
+
+        Whoever is woken finds the whole tree ended.
+        """
+        ended = [self]
+        for context in ended:
+            for child in _drain(context._state.get("children")):
+                alive = child()
+                if alive is not None and alive._publish(alive._sooner(end)):
+                    ended.append(alive)
+        for context in ended:
+            if context._bound is not None:
+                context._bound()
+            for _, wake in _drain(context._state.get("wakers")):
+                wake()
+        _run_all(context._run_calls for context in ended if "calls" in context._state)
+
+    def _publish(self, end: End) -> bool:
+        """Decide how this context ended. The first call wins, the rest learn it."""
+        state = self._state
+        timed = state.get("timed")
+        if timed is not None:
+            state.setdefault("at", timed())
+        first = state.setdefault("end", end)
+        self._end = first
+        return first is end
+
+    def _sooner(self, end: End) -> End:
+        """Choose between what ends the parent now and a deadline that has passed."""
+        if self._clock is None or self._clock() < self._deadline:
+            return end
+        return (EXPIRED, None)
+
+    def _run_calls(self) -> None:
+        """Run what is registered, newest first, and all of it whatever happens."""
+        _run_all(call.run for call, _ in _drain(self._state.get("calls")))
+        self._hold()
+
+    def _add_waker(self, key: object, wake: Callable[[], object]) -> None:
+        """Have *wake* called once when the context ends; at once if it has."""
+        wakers = self._state.setdefault("wakers", {})
+        wakers[key] = wake
+        self._hold()
+        if self.done and wakers.pop(key, None) is not None:
+            wake()
+
+    def _drop_waker(self, key: object) -> None:
+        self._state["wakers"].pop(key, None)
+        self._hold()
+
+    def _forget_call(self, call: Call) -> bool:
+        calls = self._state["calls"]
+        forgotten = calls.pop(call, calls) is None
+        self._hold()
+        return forgotten
+
+    def _link(self) -> None:
+        """Make the parents tell us of their end, and have them be told of theirs."""
+        path: list[Node] = [self]
+        for context in path:
+            for parent in context._parents:
+                children = parent._state.setdefault("children", set())
+                children.add(ref(context, children.discard))
+                if parent._parents and "linked" not in parent._state:
+                    path.append(parent)
+            context._state["linked"] = True
+        # Whoever ended before we were known to it will not tell us: look, from
+        # the top, so that each finds its parents' state published.
+        for context in reversed(path):
+            context._look()
+
+    def _is_busy(self) -> bool:
+        """Tell whether anything hangs on this context."""
+        return self._end is None and (
+            self._is_awaited()
+            or any(
+                child() is not None for child in list(self._state.get("children", ()))
+            )
+        )
+
+    def _is_awaited(self) -> bool:
+        state = self._state
+        return self._bound is not None or bool(
+            state.get("wakers") or state.get("calls") or state.get("held")
+        )
+
+    def _hold(self) -> None:
+        """Have the parents hold us exactly while somebody waits for our end.
+
+        Two threads may come and go here at once. Each acts on what it saw and
+        then looks again, so the last one to look leaves it right.
+        """
+        if self._parents and "linked" not in self._state:
+            self._link()
+        unsettled: list[Node] = [self]
+        while unsettled:
+            context = unsettled.pop()
+            awaited = context._is_awaited()
+            for parent in context._parents:
+                held = parent._state.setdefault("held", {})
+                if (context in held) != awaited:
+                    if awaited:
+                        held[context] = None
+                    else:
+                        held.pop(context, None)
+                    unsettled.append(parent)
+            if awaited != context._is_awaited():
+                unsettled.append(context)
+
+
+def _run_all(functions: Iterable[Callable[[], None]]) -> None:
+    """Call all of them; then raise the first KeyboardInterrupt or its like."""
+    fatal: BaseException | None = None
+    for function in functions:
+        try:
+            function()
+        except BaseException as exc:  # noqa: BLE001 - raised below
+            fatal = fatal or exc
+    if fatal is not None:
+        raise fatal
+
+
+def _drain(items: Any) -> Iterator[Any]:
+    """Take items out one by one, each by exactly one caller; latest first of a dict."""
+    if items is None:
+        return
+    take: Callable[[], Any] = getattr(items, "popitem", items.pop)
+    while items:
+        try:
+            item = take()
+        except KeyError:  # another thread took the last one
+            return
+        yield item

@@ -1,0 +1,907 @@
+"""What ends a Context, which error that is, and whom it tells."""
+
+import contextvars
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import anyio
+import pytest
+
+import safeconc
+from safeconc import (
+    Context,
+    ContextCancelled,
+    ContextStatistics,
+    DeadlineExceeded,
+    current_context,
+)
+
+NOTHING = ContextStatistics(children=0, waiters=0, registrations=0)
+
+
+def _end(context: Context) -> tuple[type[BaseException] | None, object]:
+    """Look at how a context ended."""
+    error = context.err
+    return (None if error is None else type(error)), context.cause
+
+
+# A context that lives
+
+
+def test_new_context_has_not_ended() -> None:
+    """A new Context has no error, no cause, no deadline, and passes its check."""
+    ctx = Context()
+
+    ctx.check()
+    assert (ctx.done, ctx.err, ctx.cause) == (False, None, None)
+    assert (ctx.deadline, ctx.remaining) == (math.inf, math.inf)
+
+
+def test_unnamed_context_is_called_context() -> None:
+    """Errors and dumps call it so."""
+    assert Context().name == "Context"
+
+
+def test_repr_of_a_live_context_tells_what_is_left() -> None:
+    """The deadline is shown as the time that remains."""
+    assert repr(Context()) == "<Context live>"
+    assert repr(Context(timeout=1e9, name="crawl")) == "<crawl live, 1e+09 s left>"
+
+
+def test_repr_of_an_ended_context_tells_why() -> None:
+    """A dump need not be searched for the reason."""
+    ctx = Context(name="crawl")
+    ctx.cancel()
+
+    assert repr(ctx) == "<crawl was cancelled>"
+    assert repr(Context(timeout=0)) == "<Context ran past its deadline>"
+
+
+# cancel()
+
+
+def test_cancel_ends_it() -> None:
+    """After cancel() the context is done, at once."""
+    ctx = Context()
+
+    assert ctx.cancel()
+    assert ctx.done
+    assert isinstance(ctx.err, ContextCancelled)
+
+
+def test_first_cancel_wins() -> None:
+    """A second cancel() is told so, and changes nothing."""
+    first, second = ValueError(), KeyError()
+    ctx = Context()
+
+    assert ctx.cancel(first)
+    assert not ctx.cancel(second)
+    assert ctx.cause is first
+
+
+def test_cancel_comes_too_late_after_the_deadline() -> None:
+    """A deadline that has passed has ended the context, whether seen or not."""
+    ctx = Context(timeout=0)
+
+    assert not ctx.cancel(ValueError())
+    assert _end(ctx) == (DeadlineExceeded, None)
+
+
+def test_error_names_the_context_and_the_cause() -> None:
+    """The message tells which context, what happened, and why."""
+    ctx = Context(name="crawl")
+    ctx.cancel(ValueError("no route"))
+
+    assert str(ctx.err) == "crawl was cancelled: ValueError('no route')"
+
+
+@pytest.mark.parametrize("cause", [None, ValueError("why"), KeyboardInterrupt()])
+def test_error_is_raised_from_the_cause(cause: BaseException | None) -> None:
+    """``__cause__`` is what cancel() was given."""
+    ctx = Context()
+    ctx.cancel(cause)
+
+    assert ctx.err is not None
+    assert ctx.err.__cause__ is cause
+
+
+def test_error_is_always_the_same_object() -> None:
+    """``err`` can be compared by identity with what was raised."""
+    ctx = Context()
+    ctx.cancel()
+
+    with pytest.raises(ContextCancelled) as first:
+        ctx.check()
+    with pytest.raises(ContextCancelled) as second:
+        ctx.check()
+    assert first.value is second.value is ctx.err
+
+
+def test_error_does_not_grow_as_it_is_raised() -> None:
+    """Each raise starts a new traceback."""
+    ctx = Context()
+    ctx.cancel()
+
+    def depth() -> int:
+        with pytest.raises(ContextCancelled) as caught:
+            ctx.check()
+        return len(caught.traceback)
+
+    assert depth() == depth()
+
+
+def test_deadline_exceeded_is_a_timeout_error() -> None:
+    """Code that catches TimeoutError catches it; a cancellation is no timeout."""
+    assert issubclass(DeadlineExceeded, TimeoutError)
+    assert not issubclass(ContextCancelled, TimeoutError)
+
+
+# Parents
+
+
+def test_end_of_the_parent_ends_the_child() -> None:
+    """Children end with their parent and have its cause."""
+    cause = ValueError()
+    parent = Context()
+    child = Context(parent)
+
+    parent.cancel(cause)
+
+    assert _end(child) == (ContextCancelled, cause)
+
+
+def test_end_of_the_child_leaves_the_parent_alone() -> None:
+    """Cancellation goes downward only."""
+    parent = Context()
+
+    Context(parent).cancel()
+
+    assert not parent.done
+
+
+def test_error_of_a_child_is_its_own() -> None:
+    """A child's error names the child; it is not the parent's object."""
+    parent = Context()
+    child = Context(parent, name="child")
+    parent.cancel()
+
+    assert str(child.err) == "child was cancelled"
+    assert child.err is not parent.err
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_any_of_several_parents_ends_the_child(first: int) -> None:
+    """Several parents merge their cancellation."""
+    parents = [Context(), Context(), Context()]
+    child = Context(*parents)
+
+    parents[first].cancel()
+
+    assert child.done
+    assert [parent.done for parent in parents].count(True) == 1
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_first_parent_to_end_decides(order: tuple[int, int]) -> None:
+    """Whoever looks after both parents ended still learns which was the first."""
+    parents = [Context(), Context()]
+    causes = [ValueError(), KeyError()]
+    child = Context(*parents)
+
+    for index in order:
+        parents[index].cancel(causes[index])
+
+    assert child.cause is causes[order[0]]
+
+
+@pytest.mark.parametrize("timeout", [None, 5])
+def test_child_of_an_ended_parent_has_ended(timeout: float | None) -> None:
+    """It makes no difference whether the child was made before or after."""
+    cause = ValueError()
+    parent = Context()
+    parent.cancel(cause)
+
+    child = Context(parent, timeout=timeout)
+
+    assert _end(child) == (ContextCancelled, cause)
+
+
+def test_grandchild_ends_with_a_middle_that_is_held_by_nobody() -> None:
+    """A child keeps its parents alive, so the chain never breaks."""
+    root = Context()
+    leaf = Context(Context(Context(root)))
+
+    root.cancel()
+
+    assert leaf.done
+
+
+def test_siblings_do_not_end_each_other() -> None:
+    """What one child does is not the other's business."""
+    parent = Context()
+    one, other = Context(parent), Context(parent)
+
+    one.cancel()
+
+    assert not other.done
+
+
+# Deadlines, looked at on a virtual clock
+
+
+@pytest.mark.virtual_clock
+async def test_deadline_is_exact() -> None:
+    """A context nobody waits on ends in the instant of its deadline."""
+    ctx = Context(timeout=5)
+
+    await anyio.sleep(4.999)
+    before = ctx.done
+    await anyio.sleep_until(5)
+
+    assert not before
+    assert _end(ctx) == (DeadlineExceeded, None)
+    assert str(ctx.err) == "Context ran past its deadline"
+
+
+@pytest.mark.virtual_clock
+@pytest.mark.parametrize(
+    ("timeout", "deadline", "parent", "expected"),
+    [
+        (5, None, None, 15),
+        (5, 13, None, 13),
+        (5, 17, None, 15),
+        (None, 13, None, 13),
+        (None, 13, 2, 12),
+        (5, 17, 2, 12),
+        (5, 17, 30, 15),
+        (None, None, 2, 12),
+        (math.inf, math.inf, None, math.inf),
+    ],
+)
+async def test_earliest_deadline_wins(
+    timeout: float | None,
+    deadline: float | None,
+    parent: float | None,
+    expected: float,
+) -> None:
+    """Of timeout, deadline, and the deadlines of the parents."""
+    await anyio.sleep(10)
+    unlimited, limited = Context(), Context(timeout=parent)
+
+    ctx = Context(unlimited, limited, timeout=timeout, deadline=deadline)
+
+    assert ctx.deadline == expected
+    assert ctx.remaining == expected - 10
+
+
+@pytest.mark.virtual_clock
+async def test_remaining_is_never_negative() -> None:
+    """After the deadline nothing remains."""
+    ctx = Context(timeout=5)
+
+    await anyio.sleep(100)
+
+    assert ctx.remaining == 0
+
+
+def test_deadline_in_the_past_ends_it_at_once() -> None:
+    """No minimum is imposed on what a caller has computed."""
+    assert Context(deadline=-1e9).done
+
+
+known = pytest.mark.parametrize("known", [False, True], ids=["unknown", "known"])
+"""Whether the child is known to its parent, or looks at it only when asked."""
+
+
+def _make_known(child: Context) -> None:
+    child.after(lambda: None)
+
+
+@pytest.mark.virtual_clock
+@known
+@pytest.mark.parametrize(
+    ("cancel_at", "expected"),
+    [(3, ContextCancelled), (5, DeadlineExceeded), (7, DeadlineExceeded)],
+)
+async def test_first_to_end_decides_also_when_looked_at_late(
+    cancel_at: float, expected: type[Exception], *, known: bool
+) -> None:
+    """A child's own deadline of 5 against its parent's cancel, seen at 10."""
+    parent = Context()
+    child = Context(parent, timeout=5)
+    if known:
+        _make_known(child)
+
+    await anyio.sleep_until(cancel_at)
+    parent.cancel()
+    await anyio.sleep_until(10)
+
+    assert type(child.err) is expected
+
+
+@pytest.mark.virtual_clock
+@known
+async def test_first_to_end_decides_over_three_generations(*, known: bool) -> None:
+    """A grandparent's cancel comes between the deadlines of two siblings."""
+    root = Context()
+    parent = Context(root)
+    early, late = Context(parent, timeout=2), Context(parent, timeout=6)
+    if known:
+        _make_known(early)
+        _make_known(late)
+
+    await anyio.sleep(4)
+    root.cancel()
+    await anyio.sleep(4)
+
+    assert type(early.err) is DeadlineExceeded
+    assert type(late.err) is ContextCancelled
+
+
+@pytest.mark.virtual_clock
+async def test_deadline_of_the_parent_ends_the_child_by_deadline() -> None:
+    """It is the time that ran out, whoever set it; so there is no cause."""
+    child = Context(Context(timeout=5))
+
+    await anyio.sleep(5)
+
+    assert _end(child) == (DeadlineExceeded, None)
+
+
+@pytest.mark.virtual_clock
+async def test_parent_cancelled_before_its_deadline_cancels_the_child() -> None:
+    """A deadline that both had is forgotten when the cancel came first."""
+    cause = ValueError()
+    parent = Context(timeout=5)
+    child = Context(parent)
+
+    await anyio.sleep(3)
+    parent.cancel(cause)
+    await anyio.sleep(3)
+
+    assert _end(child) == (ContextCancelled, cause)
+
+
+# The ambient context
+
+
+def test_block_makes_it_ambient() -> None:
+    """Inside its block, and only there, it is the current context."""
+    with Context() as outer:
+        with Context() as inner:
+            innermost = current_context()
+        between = current_context()
+
+    assert innermost is inner
+    assert between is outer
+    assert current_context() is None
+
+
+def test_ambient_context_is_the_parent_of_new_ones() -> None:
+    """A Context with no parent named takes the ambient one."""
+    cause = ValueError()
+    with Context() as outer:
+        child = Context()
+        outer.cancel(cause)
+
+        assert child.cause is cause
+
+
+def test_named_parent_replaces_the_ambient_one() -> None:
+    """Whoever names parents gets these and no other."""
+    parent = Context()
+    with Context() as outer:
+        child = Context(parent)
+        outer.cancel()
+
+        assert not child.done
+
+
+def test_root_has_no_parent() -> None:
+    """Context.root goes on when the ambient context has ended, deadline or not."""
+    with Context(timeout=0):
+        root = Context.root(timeout=1e9)
+
+        assert not root.done
+
+
+def test_root_leaves_the_ambient_context_as_it_is() -> None:
+    """Making a root, also in vain, does not change the current context."""
+    with Context() as ctx:
+        Context.root(name="audit")
+        with pytest.raises(ValueError):
+            Context.root(timeout=-1)
+
+        assert current_context() is ctx
+
+
+def test_root_outside_of_any_block() -> None:
+    """It takes what a Context takes, except parents."""
+    root = Context.root(timeout=1e9, deadline=-1.0, name="audit")
+
+    assert (root.name, root.deadline) == ("audit", -1.0)
+
+
+def test_ambient_value_is_restored_in_another_contextvars_context() -> None:
+    """A fixture may leave in a context it did not enter in."""
+    with Context() as outer:
+        inner = Context()
+        inner.__enter__()
+        elsewhere = contextvars.copy_context()
+        elsewhere.run(inner.__exit__, None, None, None)
+
+        assert elsewhere.run(current_context) is outer
+        inner.__exit__(None, None, None)
+
+
+def test_check_looks_at_the_ambient_context() -> None:
+    """safeconc.check() raises the error of the innermost context, if it ended."""
+    safeconc.check()
+    with Context() as ctx:
+        safeconc.check()
+        ctx.cancel()
+
+        with pytest.raises(ContextCancelled) as caught:
+            safeconc.check()
+    assert caught.value is ctx.err
+
+
+# The block of a thread
+
+
+def test_leaving_the_block_ends_it() -> None:
+    """What is still there afterwards finds the context over, for that reason."""
+    with Context(name="request") as ctx:
+        pass
+
+    assert str(ctx.err) == ("request is over: the block it belongs to has been left")
+    assert _end(ctx) == (ContextCancelled, None)
+
+
+def test_leaving_the_block_ends_children_and_grandchildren() -> None:
+    """Nothing that was derived inside outlives the block."""
+    with Context():
+        child = Context()
+        grandchild = Context(child)
+
+    assert (child.done, grandchild.done) == (True, True)
+
+
+def test_leaving_an_ended_block_changes_nothing() -> None:
+    """The cause of before is kept."""
+    cause = ValueError()
+    with Context() as ctx:
+        ctx.cancel(cause)
+
+    assert ctx.cause is cause
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_error_of_the_body_passes(error: type[BaseException]) -> None:
+    """It is that very object, and the context is over."""
+    raised = error()
+    ctx = Context()
+
+    with pytest.raises(error) as caught, ctx:
+        raise raised
+    assert caught.value is raised
+    assert ctx.done
+
+
+def test_block_of_a_thread_raises_nothing_by_itself() -> None:
+    """A thread is never cut short, so its block has nothing to report."""
+    with Context(timeout=0) as ctx:
+        assert ctx.done
+
+
+@pytest.mark.parametrize("when", ["inside", "after"])
+def test_entered_once(when: str) -> None:
+    """A Context has one block: another would begin ended, which helps nobody."""
+    ctx = Context(name="request")
+    with ctx:
+        if when == "inside":
+            with pytest.raises(RuntimeError, match="request has been entered before"):
+                ctx.__enter__()
+            assert current_context() is ctx
+
+    if when == "after":
+        with pytest.raises(RuntimeError, match="make a new one"):
+            ctx.__enter__()
+        assert current_context() is None
+
+
+# after()
+
+
+def test_after_runs_when_the_context_ends() -> None:
+    """Once, not before, and not again."""
+    ctx = Context()
+    seen: list[bool] = []
+    ctx.after(lambda: seen.append(ctx.done))
+    before = list(seen)
+
+    ctx.cancel()
+    ctx.cancel()
+
+    assert before == []
+    assert seen == [True]
+
+
+def test_after_runs_the_latest_first() -> None:
+    """As nested blocks would."""
+    ctx = Context()
+    seen: list[int] = []
+    for number in range(4):
+        ctx.after(lambda number=number: seen.append(number))  # type: ignore[misc]
+
+    ctx.cancel()
+
+    assert seen == [3, 2, 1, 0]
+
+
+def test_after_runs_at_once_on_an_ended_context() -> None:
+    """It has run when after() returns."""
+    ctx = Context()
+    ctx.cancel()
+    seen: list[str] = []
+
+    registration = ctx.after(lambda: seen.append("ran"))
+
+    assert seen == ["ran"]
+    assert not registration.stop()
+
+
+def test_after_runs_when_a_parent_ends() -> None:
+    """Also when the whole chain between them is known to nobody else."""
+    root = Context()
+    seen: list[str] = []
+    Context(Context(root)).after(lambda: seen.append("ran"))
+
+    root.cancel()
+
+    assert seen == ["ran"]
+
+
+def test_after_finds_the_whole_tree_ended() -> None:
+    """Functions run last: whatever they look at has been told."""
+    root = Context()
+    early, late = Context(root), Context(root)
+    seen: list[bool] = []
+    for ctx in (early, late):
+        ctx.after(lambda: seen.append(early.done and late.done))
+
+    root.cancel()
+
+    assert seen == [True, True]
+
+
+def test_after_runs_with_the_contextvars_of_the_registration() -> None:
+    """Who ends the context does not matter to the function."""
+    var = contextvars.ContextVar("var", default="default")
+    ctx = Context()
+    seen: list[str] = []
+
+    def register() -> None:
+        var.set("registered")
+        ctx.after(lambda: seen.append(var.get()))
+
+    contextvars.copy_context().run(register)
+    ctx.cancel()
+
+    assert seen == ["registered"]
+
+
+def test_after_holds_no_lock_while_it_runs() -> None:
+    """The function may use the context and its registrations as anyone may."""
+    root = Context()
+    seen: list[object] = []
+    withdrawn = root.after(lambda: seen.append("withdrawn"))
+
+    def everything() -> None:
+        seen.append(root.cancel())
+        seen.append(withdrawn.stop())
+        seen.append(Context(root).done)
+        root.after(lambda: seen.append("nested"))
+
+    root.after(everything)
+    root.cancel()
+
+    assert seen == [False, True, True, "nested"]
+
+
+@pytest.mark.virtual_clock
+async def test_after_runs_when_a_deadline_is_noticed() -> None:
+    """Outside of a block nobody waits for the deadline, so it takes a look."""
+    seen: list[float] = []
+    ctx = Context(timeout=5)
+    ctx.after(lambda: seen.append(anyio.current_time()))
+
+    await anyio.sleep(8)
+    before = list(seen)
+    looked = ctx.done
+
+    assert looked
+    assert (before, seen) == ([], [8])
+
+
+def _hook(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Collect what goes to ``sys.unraisablehook``."""
+    reported: list[Any] = []
+    monkeypatch.setattr("sys.unraisablehook", reported.append)
+    return reported
+
+
+def _fail() -> NoReturn:
+    raise ValueError("from after")
+
+
+def test_error_in_after_goes_to_the_unraisable_hook(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """cancel() does not raise it, and it says where it comes from."""
+    reported = _hook(monkeypatch)
+    ctx = Context()
+    ctx.after(_fail)
+
+    assert ctx.cancel()
+    assert [(type(each.exc_value), each.object) for each in reported] == [
+        (ValueError, _fail)
+    ]
+    assert reported[0].exc_type is ValueError
+    assert reported[0].exc_traceback is reported[0].exc_value.__traceback__
+    assert reported[0].err_msg == "Exception ignored in Context.after"
+
+
+def test_error_in_after_is_reported_without_the_type_of_the_hooks_argument(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """PyPy has the hook and no ``UnraisableHookArgs``."""
+    monkeypatch.delattr("sys.UnraisableHookArgs", raising=False)
+    reported = _hook(monkeypatch)
+    ctx = Context()
+    ctx.after(_fail)
+
+    ctx.cancel()
+
+    assert (reported[0].exc_type, reported[0].object) == (ValueError, _fail)
+
+
+def test_error_in_after_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other functions run, here and in children; each error is reported."""
+    reported = _hook(monkeypatch)
+    seen: list[str] = []
+    root = Context()
+    child = Context(root)
+    for ctx in (root, child):
+        ctx.after(lambda: seen.append("ran"))
+        ctx.after(_fail)
+
+    root.cancel()
+
+    assert seen == ["ran", "ran"]
+    assert len(reported) == 2
+
+
+def _interrupt() -> NoReturn:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("of", ["itself", "its child", "its parent"])
+def test_interrupt_in_after_hides_no_other(of: str) -> None:
+    """KeyboardInterrupt goes to who ended the context, when all have run."""
+    root = Context()
+    middle = Context(root)
+    contexts = {"itself": middle, "its child": Context(middle), "its parent": root}
+    seen: list[str] = []
+    for name, ctx in contexts.items():
+        ctx.after(lambda name=name: seen.append(name))  # type: ignore[misc]
+    contexts[of].after(_interrupt)
+
+    with pytest.raises(KeyboardInterrupt):
+        root.cancel()
+    assert sorted(seen) == sorted(contexts)
+    assert root.statistics() == NOTHING
+
+
+def test_interrupt_in_after_of_an_ended_context_is_raised() -> None:
+    """after() runs the function itself then, so it is who gets the interrupt."""
+    ctx = Context()
+    ctx.cancel()
+
+    with pytest.raises(KeyboardInterrupt):
+        ctx.after(_interrupt)
+    assert ctx.statistics() == NOTHING
+
+
+def test_stopped_function_does_not_run() -> None:
+    """stop() before the end withdraws it, and only it."""
+    ctx = Context()
+    seen: list[str] = []
+    ctx.after(lambda: seen.append("kept"))
+    registration = ctx.after(lambda: seen.append("stopped"))
+
+    stopped = registration.stop()
+    ctx.cancel()
+
+    assert stopped
+    assert seen == ["kept"]
+
+
+def test_stop_tells_that_the_function_runs() -> None:
+    """Inside the function, and after it, it is too late."""
+    ctx = Context()
+    seen: list[bool] = []
+    registration = ctx.after(lambda: seen.append(registration.stop()))
+
+    ctx.cancel()
+
+    assert seen == [False]
+    assert not registration.stop()
+
+
+@pytest.mark.parametrize("how", ["run", "stopped"])
+def test_join_of_what_is_over_returns(how: str) -> None:
+    """There is nothing to wait for, neither once nor twice."""
+    ctx = Context()
+    registration = ctx.after(lambda: None)
+    if how == "stopped":
+        registration.stop()
+    else:
+        ctx.cancel()
+
+    registration.join()
+    registration.join()
+
+
+def test_join_inside_the_function_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would wait for itself."""
+    reported = _hook(monkeypatch)
+    ctx = Context()
+    registration = ctx.after(lambda: registration.join())
+
+    ctx.cancel()
+
+    assert str(reported[0].exc_value) == (
+        "join() inside the registered function waits for itself"
+    )
+
+
+# statistics()
+
+
+def test_statistics_count_functions() -> None:
+    """Until they have run or were stopped."""
+    ctx = Context()
+    stopped = ctx.after(lambda: None)
+    ctx.after(lambda: None)
+    both = ctx.statistics().registrations
+    stopped.stop()
+    one = ctx.statistics().registrations
+    ctx.cancel()
+
+    assert (both, one, ctx.statistics().registrations) == (2, 1, 0)
+
+
+def test_statistics_count_children_that_wait_for_something() -> None:
+    """A child that nobody waits on is not known to its parent."""
+    parent = Context()
+    idle, waiting = Context(parent), Context(parent)
+    waiting.after(lambda: None)
+
+    assert not idle.done
+    assert parent.statistics() == dataclasses.replace(NOTHING, children=1)
+
+
+@pytest.mark.parametrize("how", ["ended", "stopped"])
+def test_statistics_forget_children_that_wait_for_nothing_any_more(how: str) -> None:
+    """Live children that have registrations are counted, and no other."""
+    parent = Context()
+    child = Context(parent)
+    registration = child.after(lambda: None)
+    if how == "ended":
+        child.cancel()
+    else:
+        registration.stop()
+
+    assert parent.statistics() == NOTHING
+
+
+def test_statistics_are_a_snapshot() -> None:
+    """They do not change, by themselves or by hand."""
+    ctx = Context()
+    snapshot = ctx.statistics()
+    ctx.after(lambda: None)
+
+    assert snapshot == NOTHING
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        snapshot.children = 1  # type: ignore[misc]
+
+
+# Bad input
+
+
+@pytest.mark.parametrize("bad", ["1", True, False, 1j, [1]])
+@pytest.mark.parametrize("option", ["timeout", "deadline"])
+def test_time_must_be_a_number(option: str, bad: Any) -> None:
+    """A bool is most likely a slip, so it is none."""
+    with pytest.raises(TypeError, match=f"{option} must be a number of seconds"):
+        Context(**{option: bad})
+
+
+@pytest.mark.parametrize("option", ["timeout", "deadline"])
+def test_time_must_not_be_nan(option: str) -> None:
+    """NaN would never come."""
+    with pytest.raises(ValueError, match=f"{option} must be .* not NaN"):
+        Context(**{option: math.nan})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("bad", [-1, -0.001, -math.inf])
+def test_timeout_must_not_be_negative(bad: float) -> None:
+    """A deadline may have passed; a negative duration is a mistake."""
+    with pytest.raises(ValueError, match="timeout must not be negative"):
+        Context(timeout=bad)
+
+
+@pytest.mark.parametrize("wait", [Context.wait, Context.sleep])
+@pytest.mark.parametrize(
+    ("bad", "error"),
+    [("1", TypeError), (True, TypeError), (-1, ValueError), (math.nan, ValueError)],
+)
+def test_waits_refuse_what_is_no_duration(
+    wait: Callable[[Context, Any], object], bad: Any, error: type[Exception]
+) -> None:
+    """Also on a context that has ended, where they would not wait."""
+    ctx = Context()
+    ctx.cancel()
+
+    with pytest.raises(error, match="timeout must"):
+        wait(ctx, bad)
+
+
+@pytest.mark.parametrize("bad", ["ctx", Context, object()])
+def test_parent_must_be_a_context(bad: Any) -> None:
+    """It is named in the message."""
+    with pytest.raises(TypeError, match="a parent must be a Context, not"):
+        Context(Context(), bad)
+
+
+@pytest.mark.parametrize("bad", ["why", ValueError, 1])
+def test_cause_must_be_an_exception(bad: Any) -> None:
+    """Neither a text nor a class; and nothing is cancelled by a mistake."""
+    ctx = Context()
+
+    with pytest.raises(TypeError, match="cause must be an exception, not"):
+        ctx.cancel(bad)
+    assert not ctx.done
+
+
+@pytest.mark.parametrize("bad", [None, "print()"])
+def test_function_must_be_callable(bad: Any) -> None:
+    """It is refused at the call; later there would be nobody to tell."""
+    ctx = Context()
+
+    with pytest.raises(TypeError, match="fn must be callable, not"):
+        ctx.after(bad)
+    assert ctx.statistics() == NOTHING
+
+
+def test_binding_needs_a_loop() -> None:
+    """``async with`` and its await say so where none is running."""
+    ctx = Context()
+
+    with pytest.raises(RuntimeError, match="needs a running event loop"):
+        ctx.__aenter__().send(None)
+    with pytest.raises(RuntimeError, match="needs a running event loop"):
+        ctx.wait_cancelled().send(None)
+
+
+def test_clock_of_a_plain_thread_is_the_monotonic_one() -> None:
+    """A deadline there is a reading of ``time.monotonic``."""
+    earliest = time.monotonic()
+    ctx = Context(timeout=100)
+    latest = time.monotonic()
+
+    assert earliest + 100 <= ctx.deadline <= latest + 100
