@@ -15,7 +15,7 @@ called from::
         async with ErrGroup(limit=2, reuse=reuse) as group:
             stage.owns(group)
             for item in range(4):
-                await stage.attempt(partial(group.go, job, stage, item))
+                await stage.attempt(group.go, job, stage, item)
 
         assert sorted(stage.ended) == [0, 1, 2, 3]
 
@@ -36,6 +36,7 @@ import anyio
 import pytest
 import trio
 from anyio.lowlevel import checkpoint
+from typing_extensions import override
 
 from safeconc import ContextCancelled
 
@@ -88,6 +89,9 @@ NATIVE_ATTACKS = (
 on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 """Run a test on asyncio alone."""
 
+on_trio = pytest.mark.parametrize("anyio_backend", ["trio"], indirect=True)
+"""Run a test on trio alone."""
+
 
 Scenario = Callable[["Stage"], Awaitable[None]]
 
@@ -134,8 +138,8 @@ class Stage:
         self._asked = self._arrived = 0
         self._late: asyncio.TimerHandle | None = None
         self.whole = True
-        self.begun: list[object] = []
-        self.ended: list[object] = []
+        self.begun: list[Any] = []
+        self.ended: list[Any] = []
 
     # For scenarios
 
@@ -152,15 +156,15 @@ class Stage:
         """Note, by a ``with`` block, that the work on *item* begins and ends."""
         return Job(self, item)
 
-    async def attempt(self, call: Callable[[], Awaitable[R]]) -> R:
-        """Return what *call* returns; call it again whenever it was cancelled.
+    async def attempt(self, call: Callable[..., Awaitable[R]], *args: Any) -> R:
+        """Return what ``call(*args)`` returns; call it again whenever it was cancelled.
 
         Cancelled means not done: so this does it once.
         """
         while True:
             try:
                 with anyio.CancelScope() as self._call:
-                    return await call()
+                    return await call(*args)
             except asyncio.CancelledError:
                 if self._attack.target != "task call" or self._arrived == self._asked:
                     raise
@@ -282,7 +286,6 @@ class Job:
         self._stage.ended.append(self._item)
 
 
-
 async def cancel_everywhere(scenario: Scenario, attack: Attack) -> None:
     """Play *scenario*, with *attack* at one instant after the other."""
     for instant in range(ENOUGH):
@@ -343,20 +346,21 @@ class _AsyncioWatch:
                 self._passed()
             try:
                 sent = yield waits_for
-            except BaseException as exc:  # noqa: BLE001 - thrown on
+            except BaseException as exc:
                 step = partial(coro.throw, exc)
             else:
                 step = partial(coro.send, sent)
 
 
 @final
-class _TrioWatch:
+class _TrioWatch(trio.abc.Instrument):
     """An instrument that is told of each step."""
 
     def __init__(self, passed: Callable[[], None]) -> None:
         self._passed = passed
 
-    def after_task_step(self, task: object) -> None:
+    @override
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
         self._passed()
 
     def __enter__(self) -> None:

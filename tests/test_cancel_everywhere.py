@@ -67,7 +67,7 @@ async def fail(stage: Stage, item: int) -> None:
 
 @scenario()
 async def context_with_a_deadline(stage: Stage) -> None:
-    """A function that is called once, whatever ends the context."""
+    """Call a function once, whatever ends the context."""
     rang: list[int] = []
     async with Context(timeout=5 * UNIT) as outer:
         stage.owns(outer).after(partial(rang.append, 1))
@@ -103,7 +103,7 @@ async def group_with_a_limit(stage: Stage, *, reuse: bool) -> None:
     async with ErrGroup(limit=2, reuse=reuse) as group:
         stage.owns(group)
         for item in range(5):
-            await stage.attempt(partial(group.go, steps, stage, item, item % 3))
+            await stage.attempt(group.go, steps, stage, item, item % 3)
 
     if stage.whole:
         assert sorted(stage.ended) == [0, 1, 2, 3, 4]
@@ -115,7 +115,7 @@ async def group_that_sleeps(stage: Stage, *, reuse: bool) -> None:
     async with ErrGroup(limit=2, reuse=reuse) as group:
         stage.owns(group)
         for item in range(4):
-            await stage.attempt(partial(group.go, nap, stage, item))
+            await stage.attempt(group.go, nap, stage, item)
 
     if stage.whole:
         assert sorted(stage.ended) == [0, 1, 2, 3]
@@ -141,9 +141,9 @@ async def group_with_services(stage: Stage, *, reuse: bool) -> None:
     """Services that are stopped when the children have ended."""
     async with ErrGroup(limit=1, reuse=reuse) as group:
         stage.owns(group)
-        await stage.attempt(partial(group.go_background, tidy, stage, 0))
-        await stage.attempt(partial(group.go, steps, stage, 1))
-        await stage.attempt(partial(group.go_background, steps, stage, 2))
+        await stage.attempt(group.go_background, tidy, stage, 0)
+        await stage.attempt(group.go, steps, stage, 1)
+        await stage.attempt(group.go_background, steps, stage, 2)
 
     if stage.whole:
         assert sorted(stage.ended) == [0, 1, 2]
@@ -160,8 +160,8 @@ async def group_whose_children_start_children(stage: Stage, *, reuse: bool) -> N
 
     async with ErrGroup(limit=3, reuse=reuse) as group:
         stage.owns(group)
-        await stage.attempt(partial(group.go, accept, group, 10))
-        await stage.attempt(partial(group.go, accept, group, 20))
+        await stage.attempt(group.go, accept, group, 10)
+        await stage.attempt(group.go, accept, group, 20)
 
     if stage.whole:
         assert sorted(stage.ended) == [10, 11, 12, 20, 21, 22]
@@ -169,7 +169,7 @@ async def group_whose_children_start_children(stage: Stage, *, reuse: bool) -> N
 
 @scenario(reuse=REUSE)
 async def group_in_a_group(stage: Stage, *, reuse: bool) -> None:
-    """A child that has a block of its own, and one from there in the outer line."""
+    """Have a child with a block of its own, from which one joins the outer line."""
 
     async def nest(outer: ErrGroup) -> None:
         with stage.job("nest"):
@@ -181,8 +181,8 @@ async def group_in_a_group(stage: Stage, *, reuse: bool) -> None:
 
     async with ErrGroup(limit=2, reuse=reuse) as outer:
         stage.owns(outer)
-        await stage.attempt(partial(outer.go, nest, outer))
-        await stage.attempt(partial(outer.go, steps, stage, 4))
+        await stage.attempt(outer.go, nest, outer)
+        await stage.attempt(outer.go, steps, stage, 4)
 
     if stage.whole:
         assert len(stage.ended) == 5
@@ -190,23 +190,23 @@ async def group_in_a_group(stage: Stage, *, reuse: bool) -> None:
 
 @scenario(reuse=REUSE)
 async def group_with_a_failure(stage: Stage, *, reuse: bool) -> None:
-    """An error that stops siblings, who tidy up, a line, and a service."""
+    """Fail while siblings, who tidy up, a line, and a service are there."""
     async with ErrGroup(limit=2, reuse=reuse) as group:
         stage.owns(group)
-        await stage.attempt(partial(group.go_background, tidy, stage, 0))
-        await stage.attempt(partial(group.go, tidy, stage, 1))
-        await stage.attempt(partial(group.go, fail, stage, 2))
-        await stage.attempt(partial(group.go, steps, stage, 3))
+        await stage.attempt(group.go_background, tidy, stage, 0)
+        await stage.attempt(group.go, tidy, stage, 1)
+        await stage.attempt(group.go, fail, stage, 2)
+        await stage.attempt(group.go, steps, stage, 3)
 
 
 @scenario(reuse=REUSE)
 async def group_whose_body_fails(stage: Stage, *, reuse: bool) -> None:
-    """An error of the body, while children and a service are at work."""
+    """Fail in the body, while children and a service are at work."""
     async with ErrGroup(limit=None, reuse=reuse) as group:
         stage.owns(group)
-        await stage.attempt(partial(group.go_background, tidy, stage, 0))
-        await stage.attempt(partial(group.go, tidy, stage, 1))
-        await stage.attempt(partial(group.go, steps, stage, 2))
+        await stage.attempt(group.go_background, tidy, stage, 0)
+        await stage.attempt(group.go, tidy, stage, 1)
+        await stage.attempt(group.go, steps, stage, 2)
         await checkpoint()
         raise Planned
 
@@ -217,10 +217,10 @@ async def group_whose_children_are_cancelled(stage: Stage, *, reuse: bool) -> No
     async with ErrGroup(limit=2, reuse=reuse) as group:
         stage.owns(group)
         for item in range(2):
-            task = await stage.attempt(partial(group.go, tidy, stage, item))
+            task = await stage.attempt(group.go, tidy, stage, item)
             await checkpoint()
             task.cancel()
-            await stage.attempt(partial(group.go, steps, stage, item + 2))
+            await stage.attempt(group.go, steps, stage, item + 2)
 
     if stage.whole:  # the others may not even have begun
         assert set(stage.ended) >= {2, 3}
@@ -232,7 +232,7 @@ async def group_that_is_idle_in_between(stage: Stage, *, reuse: bool) -> None:
     async with ErrGroup(limit=None, reuse=reuse) as group:
         stage.owns(group)
         for item in range(3):
-            await stage.attempt(partial(group.go, steps, stage, item))
+            await stage.attempt(group.go, steps, stage, item)
             await anyio.sleep(UNIT)
 
     if stage.whole:
@@ -284,7 +284,7 @@ async def collected_at_a_rate(stage: Stage, *, source: Items) -> None:
 
 @scenario(source=SOURCES)
 async def collected_until_a_failure(stage: Stage, *, source: Items) -> None:
-    """A call that fails, while another one is at work."""
+    """Fail in one call, while another one is at work."""
 
     async def call(item: int) -> None:
         await (fail if item == 2 else nap)(stage, item)
@@ -348,7 +348,7 @@ async def streamed_to_a_slow_consumer(stage: Stage, *, source: Items) -> None:
 
 @scenario(source=SOURCES)
 async def streamed_and_left_early(stage: Stage, *, source: Items) -> None:
-    """A consumer who has enough."""
+    """Leave when there is enough."""
     async with FanOut(partial(steps, stage), source(stage, 9), limit=3) as stream:
         stage.owns(stream)
         async for _ in stream:

@@ -1,6 +1,7 @@
 """How an ErrGroup ends: by errors, by cancellation, and by both."""
 
 import asyncio
+import gc
 import signal
 import threading
 import traceback
@@ -36,12 +37,6 @@ async def fail_when_stopped(error: BaseException) -> None:
         raise error
 
 
-async def swallow() -> None:
-    """Return when cancelled, after a tidy shutdown."""
-    with anyio.CancelScope(shield=True):
-        await anyio.sleep(5)
-
-
 # The first error
 
 
@@ -49,8 +44,9 @@ async def test_error_of_a_child_is_raised_itself(reuse: bool) -> None:
     """What comes out of the block is that very object, not wrapped in anything."""
     error = ValueError("no")
 
+    group = ErrGroup(limit=None, reuse=reuse)
     with pytest.raises(ValueError, match="no") as caught:
-        async with ErrGroup(limit=None, reuse=reuse) as group:
+        async with group:
             await group.go(fail, error)
 
     assert caught.value is error
@@ -61,43 +57,45 @@ async def test_error_of_a_child_is_raised_itself(reuse: bool) -> None:
 async def test_error_of_the_body_is_raised_itself(reuse: bool) -> None:
     """The body is a member like the others."""
     error = ValueError("no")
+    tasks: list[Task[None]] = []
 
+    group = ErrGroup(limit=None, reuse=reuse)
     with pytest.raises(ValueError, match="no") as caught:
-        async with ErrGroup(limit=None, reuse=reuse) as group:
-            task = await group.go(anyio.sleep_forever)
+        async with group:
+            tasks.append(await group.go(anyio.sleep_forever))
             raise error
 
     assert caught.value is error
     assert group.errors == (error,)
-    with pytest.raises(anyio.TaskCancelled):
-        task.result()
+    assert _outcome(tasks[0]) == "cancelled"
 
 
 @pytest.mark.virtual_clock
 async def test_first_error_ends_siblings_and_body_at_once(reuse: bool) -> None:
     """Nobody goes on when one has failed."""
     start = anyio.current_time()
+    tasks: list[Task[None]] = []
 
+    group = ErrGroup(limit=None, reuse=reuse)
     with pytest.raises(ValueError, match="no"):
-        async with ErrGroup(limit=None, reuse=reuse) as group:
-            sibling = await group.go(anyio.sleep, 100)
-            service = await group.go_background(anyio.sleep, 100)
+        async with group:
+            tasks.append(await group.go(anyio.sleep, 100))
+            tasks.append(await group.go_background(anyio.sleep, 100))
             await group.go(fail, ValueError("no"), 1)
             await anyio.sleep(100)
             pytest.fail("the body went on")
 
     assert anyio.current_time() - start == 1
-    for task in (sibling, service):
-        with pytest.raises(anyio.TaskCancelled):
-            task.result()
+    assert [_outcome(task) for task in tasks] == ["cancelled", "cancelled"]
 
 
 async def test_error_is_the_cause_of_the_contexts_end(reuse: bool) -> None:
     """Threads and nested contexts can learn why they were stopped."""
     error = ValueError("no")
 
+    group = ErrGroup(limit=None, reuse=reuse)
     with pytest.raises(ValueError, match="no"):
-        async with ErrGroup(limit=None, reuse=reuse) as group:
+        async with group:
             await group.go(fail, error)
 
     assert group.context.cause is error
@@ -107,8 +105,9 @@ async def test_later_errors_are_kept(reuse: bool) -> None:
     """They are in ``errors``, oldest first, and in a note on the one raised."""
     first, second, third = ValueError("1"), KeyError("2"), OSError("3")
 
+    group = ErrGroup(limit=None, reuse=reuse, name="crawl")
     with pytest.raises(ValueError, match="1") as caught:
-        async with ErrGroup(limit=None, reuse=reuse, name="crawl") as group:
+        async with group:
             await group.go(fail_when_stopped, second)
             await group.go(fail, first)
             try:
@@ -129,10 +128,9 @@ async def test_error_group_has_all(reuse: bool) -> None:
     """With ``errors="group"`` an ExceptionGroup holds the errors in their order."""
     first, second = ValueError("1"), KeyError("2")
 
+    group = ErrGroup(limit=None, reuse=reuse, errors="group", name="crawl")
     with pytest.raises(ExceptionGroup, match="errors in ErrGroup 'crawl'") as caught:
-        async with ErrGroup(
-            limit=None, reuse=reuse, errors="group", name="crawl"
-        ) as group:
+        async with group:
             await group.go(fail_when_stopped, second)
             await group.go(fail, first)
 
@@ -141,8 +139,9 @@ async def test_error_group_has_all(reuse: bool) -> None:
 
 async def test_error_group_of_one(reuse: bool) -> None:
     """A single error comes in a group, too, so ``except*`` always fits."""
+    group = ErrGroup(limit=None, reuse=reuse, errors="group")
     with pytest.raises(ExceptionGroup) as caught:
-        async with ErrGroup(limit=None, reuse=reuse, errors="group") as group:
+        async with group:
             await group.go(fail, ValueError("no"))
 
     assert len(caught.value.exceptions) == 1
@@ -151,8 +150,9 @@ async def test_error_group_of_one(reuse: bool) -> None:
 @pytest.mark.parametrize("errors", ["first", "group"])
 async def test_cancellation_we_caused_is_no_error(reuse: bool, errors: Any) -> None:
     """Siblings that were stopped are not counted among the failures."""
+    group = ErrGroup(limit=None, reuse=reuse, errors=errors)
     with pytest.raises((ValueError, ExceptionGroup)):
-        async with ErrGroup(limit=None, reuse=reuse, errors=errors) as group:
+        async with group:
             for _ in range(3):
                 await group.go(anyio.sleep_forever)
             await group.go(fail, ValueError("no"))
@@ -170,22 +170,22 @@ async def test_cancellation_inside_a_group_of_errors_is_taken_out(reuse: bool) -
         except cancelled as exc:
             raise BaseExceptionGroup("mixed", [KeyError("2"), exc]) from None
 
+    group = ErrGroup(limit=None, reuse=reuse)
     with pytest.raises(ValueError, match="1"):
-        async with ErrGroup(limit=None, reuse=reuse) as group:
+        async with group:
             await group.go(nest)
             await group.go(fail, ValueError("1"))
 
-    mixed = group.errors[1]
-    assert isinstance(mixed, ExceptionGroup)
-    assert [repr(exc) for exc in mixed.exceptions] == ["KeyError('2')"]
+    assert repr(group.errors[1]) == "ExceptionGroup('mixed', [KeyError('2')])"
 
 
 async def test_failing_service_fails_the_group(reuse: bool) -> None:
     """A background child's error is an error."""
     error = ValueError("no")
 
+    group = ErrGroup(limit=None, reuse=reuse)
     with pytest.raises(ValueError, match="no") as caught:
-        async with ErrGroup(limit=None, reuse=reuse) as group:
+        async with group:
             await group.go_background(fail, error)
             await anyio.sleep(100)
 
@@ -196,8 +196,9 @@ async def test_service_that_fails_when_stopped_fails_the_group(reuse: bool) -> N
     """Also at the very end, when everybody else is done."""
     error = ValueError("no")
 
+    group = ErrGroup(limit=None, reuse=reuse)
     with pytest.raises(ValueError, match="no") as caught:
-        async with ErrGroup(limit=None, reuse=reuse) as group:
+        async with group:
             await group.go_background(fail_when_stopped, error)
             await anyio.wait_all_tasks_blocked()
 
@@ -213,8 +214,9 @@ async def test_nested_group_reports_once(reuse: bool) -> None:
             await inner.go(fail, error)
             await anyio.sleep_forever()
 
+    outer = ErrGroup(limit=None, reuse=reuse)
     with pytest.raises(ValueError, match="no") as caught:
-        async with ErrGroup(limit=None, reuse=reuse) as outer:
+        async with outer:
             await outer.go(nest)
 
     assert caught.value is error
@@ -229,12 +231,14 @@ async def test_awaiter_of_a_failed_child_gets_that_very_error(reuse: bool) -> No
     """And the block reports it once, though the body let it through as well."""
     error = ValueError("no")
     seen: list[BaseException] = []
+    tasks: list[Task[None]] = []
 
+    group = ErrGroup(limit=None, reuse=reuse)
     with pytest.raises(ValueError, match="no") as caught:
-        async with ErrGroup(limit=None, reuse=reuse) as group:
-            task = await group.go(fail, error)
+        async with group:
+            tasks.append(await group.go(fail, error))
             try:
-                await task
+                await tasks[0]
             except ValueError as exc:
                 seen.append(exc)
                 raise
@@ -242,17 +246,18 @@ async def test_awaiter_of_a_failed_child_gets_that_very_error(reuse: bool) -> No
     assert seen == [error]
     assert caught.value is error
     assert group.errors == (error,)
-    assert task.exception() is error
+    assert tasks[0].exception() is error
     with pytest.raises(ValueError, match="no"):
-        task.result()
+        tasks[0].result()
 
 
 async def test_awaiter_that_handles_the_error_cannot_save_the_block(
     reuse: bool,
 ) -> None:
     """The block has failed, whoever else looked at the error."""
+    group = ErrGroup(limit=None, reuse=reuse)
     with pytest.raises(ValueError, match="no"):
-        async with ErrGroup(limit=None, reuse=reuse) as group:
+        async with group:
             task = await group.go(fail, ValueError("no"))
             try:
                 await task
@@ -281,8 +286,9 @@ async def test_awaiter_that_is_cancelled_with_the_child_is_cancelled(
 ) -> None:
     """One cancellation for both is no error of the child's."""
     for _ in range(5):  # trio chooses who is first
+        group = ErrGroup(limit=None, reuse=reuse)
         with anyio.move_on_after(1) as scope:
-            async with ErrGroup(limit=None, reuse=reuse) as group:
+            async with group:
                 task = await group.go(anyio.sleep_forever)
                 await task
 
@@ -394,8 +400,9 @@ async def test_child_that_finishes_all_the_same_has_its_result(reuse: bool) -> N
 
 async def test_child_that_fails_when_cancelled_fails_the_group(reuse: bool) -> None:
     """An error in a child's cleanup is an error."""
+    group = ErrGroup(limit=None, reuse=reuse)
     with pytest.raises(ValueError, match="no"):
-        async with ErrGroup(limit=None, reuse=reuse) as group:
+        async with group:
             task = await group.go(fail_when_stopped, ValueError("no"))
             await anyio.wait_all_tasks_blocked()
             task.cancel()
@@ -436,7 +443,10 @@ def _from_thread(group: ErrGroup) -> Callable[[], object]:
 
 def _from_signal_handler(group: ErrGroup) -> Callable[[], object]:
     def cancel() -> None:
-        previous = signal.signal(signal.SIGTERM, lambda *_: group.cancel())
+        def handle(signum: int, frame: object) -> None:
+            group.cancel()
+
+        previous = signal.signal(signal.SIGTERM, handle)
         try:
             signal.raise_signal(signal.SIGTERM)
         finally:
@@ -478,8 +488,7 @@ async def test_cancel_from_a_child(reuse: bool) -> None:
 
     async def stop() -> None:
         group.cancel()
-        await checkpoint()
-        pytest.fail("went on after the end")
+        await anyio.sleep_forever()
 
     async with ErrGroup(limit=None, reuse=reuse) as group:
         await group.go(stop)
@@ -531,8 +540,9 @@ async def test_cancel_before_the_block(reuse: bool) -> None:
 
 async def test_error_after_cancel_is_raised(reuse: bool) -> None:
     """What fails while it is being stopped is a failure."""
+    group = ErrGroup(limit=None, reuse=reuse)
     with pytest.raises(ValueError, match="no"):
-        async with ErrGroup(limit=None, reuse=reuse) as group:
+        async with group:
             await group.go(fail_when_stopped, ValueError("no"))
             await anyio.wait_all_tasks_blocked()
             group.cancel()
@@ -543,12 +553,16 @@ async def test_error_after_cancel_is_raised(reuse: bool) -> None:
 
 async def test_deadline_of_a_parent_raises_its_error(reuse: bool) -> None:
     """A group cut short by an outer context raises ``context.err``."""
+    group: ErrGroup | None = None
+
     with pytest.raises(DeadlineExceeded) as caught:
-        async with Context(timeout=1, name="request"):
-            async with ErrGroup(limit=None, reuse=reuse, name="crawl") as group:
+        async with Context(timeout=1):
+            group = ErrGroup(limit=None, reuse=reuse)
+            async with group:
                 await group.go(anyio.sleep_forever)
 
-    assert "request" in str(caught.value) or "crawl" in str(caught.value)
+    assert group is not None
+    assert caught.value is group.context.err
     assert group.errors == ()
 
 
@@ -588,19 +602,22 @@ async def test_parents_end_counts_also_in_a_finished_body(reuse: bool) -> None:
 
 async def test_outer_cancellation_passes_through(reuse: bool) -> None:
     """It stops everybody and goes on to who asked for it."""
+    tasks: list[Task[None]] = []
+
+    group = ErrGroup(limit=None, reuse=reuse)
     with anyio.move_on_after(1) as scope:
-        async with ErrGroup(limit=None, reuse=reuse) as group:
-            task = await group.go(anyio.sleep_forever)
+        async with group:
+            tasks.append(await group.go(anyio.sleep_forever))
             await anyio.sleep_forever()
 
     assert scope.cancelled_caught
-    assert _outcome(task) == "cancelled"
+    assert _outcome(tasks[0]) == "cancelled"
     assert group.errors == ()
 
 
 @on_asyncio
 async def test_native_cancellation_passes_through(reuse: bool) -> None:
-    """asyncio's own cancellation stops everybody and keeps its message."""
+    """What asyncio itself cancels stops everybody and keeps its message."""
     children: list[Task[None]] = []
 
     async def own() -> None:
@@ -621,8 +638,9 @@ async def test_native_cancellation_passes_through(reuse: bool) -> None:
 async def test_error_beats_a_cancellation(reuse: bool) -> None:
     """An error is raised also when the owner is being cancelled."""
     with anyio.CancelScope() as scope:
+        group = ErrGroup(limit=None, reuse=reuse)
         with pytest.raises(ValueError, match="no"):
-            async with ErrGroup(limit=None, reuse=reuse) as group:
+            async with group:
                 await group.go(fail_when_stopped, ValueError("no"))
                 await anyio.wait_all_tasks_blocked()
                 scope.cancel()
@@ -679,8 +697,9 @@ async def test_foreign_cancellation_of_a_child_is_a_failure(
     reuse: bool, method: str
 ) -> None:
     """It is told as an ordinary error, with the cancellation as its cause."""
+    group = ErrGroup(limit=None, reuse=reuse)
     with pytest.raises(anyio.TaskCancelled, match="neither the block") as caught:
-        async with ErrGroup(limit=None, reuse=reuse) as group:
+        async with group:
             await getattr(group, method)(_cancel_own_task)
             await anyio.sleep_forever()
 
@@ -702,8 +721,9 @@ async def test_raising_a_cancellation_is_a_failure(reuse: bool) -> None:
 
     caught: list[BaseException] = []
 
+    group = ErrGroup(limit=None, reuse=reuse)
     with pytest.raises(anyio.TaskCancelled, match="neither the block"):
-        async with ErrGroup(limit=None, reuse=reuse) as group:
+        async with group:
             await group.go(pretend)
             await anyio.sleep_forever()
 
@@ -736,15 +756,18 @@ async def _clean_up(reuse: bool) -> None:
 async def test_child_whose_task_was_cancelled_before_it_began(reuse: bool) -> None:
     """Who cancels all tasks of a loop makes the group fail, not hang or go quiet."""
     before = asyncio.all_tasks()
+    tasks: list[Task[None]] = []
 
+    group = ErrGroup(limit=1, reuse=reuse)
     with pytest.raises(anyio.TaskCancelled, match="neither the block"):
-        async with ErrGroup(limit=1, reuse=reuse) as group:
-            task = group.go_nowait(anyio.sleep_forever)
+        async with group:
+            tasks.append(group.go_nowait(anyio.sleep_forever))
             for each in asyncio.all_tasks() - before:
                 each.cancel()
             await anyio.sleep_forever()
 
-    assert task.done
+    gc.collect()  # so that a coroutine which was never awaited is heard of here
+    assert tasks[0].done
     assert group.statistics().running == 0
 
 
@@ -800,8 +823,9 @@ async def test_order_from_the_body_stays_bare(
     """Siblings are stopped, what they raise is kept, and the order goes out itself."""
     exc = order("now")
 
+    group = ErrGroup(limit=None, reuse=reuse, errors=errors)
     with pytest.raises(order) as caught:
-        async with ErrGroup(limit=None, reuse=reuse, errors=errors) as group:
+        async with group:
             await group.go(fail_when_stopped, ValueError("later"))
             await anyio.wait_all_tasks_blocked()
             raise exc
@@ -811,8 +835,9 @@ async def test_order_from_the_body_stays_bare(
 
 async def test_order_outranks_an_earlier_error(reuse: bool) -> None:
     """An order that comes while the group is failing is the one that goes out."""
+    group = ErrGroup(limit=None, reuse=reuse)
     with pytest.raises(SystemExit):
-        async with ErrGroup(limit=None, reuse=reuse) as group:
+        async with group:
             await group.go(fail, ValueError("first"))
             try:
                 await anyio.sleep_forever()
@@ -851,8 +876,9 @@ def test_order_is_not_parked_until_a_join(reuse: bool, backend: str) -> None:
 
 async def test_traceback_shows_the_childs_frames(reuse: bool) -> None:
     """Who reads the error sees where the child was."""
+    group = ErrGroup(limit=None, reuse=reuse)
     with pytest.raises(ValueError, match="no") as caught:
-        async with ErrGroup(limit=None, reuse=reuse) as group:
+        async with group:
             await group.go(fail, ValueError("no"))
 
     names = [frame.name for frame in traceback.extract_tb(caught.tb)]
@@ -864,8 +890,9 @@ async def test_error_of_a_child_has_no_context_of_ours(reuse: bool) -> None:
     """Nothing that we caught on the way is shown as "during the handling of"."""
     error = ValueError("no")
 
+    group = ErrGroup(limit=None, reuse=reuse)
     with pytest.raises(ValueError, match="no"):
-        async with ErrGroup(limit=None, reuse=reuse) as group:
+        async with group:
             await group.go(fail, error)
             await anyio.sleep_forever()
 
@@ -877,8 +904,9 @@ async def test_error_of_the_body_has_no_context_of_ours(reuse: bool) -> None:
     """Neither does the body's own error get one."""
     error = ValueError("no")
 
+    group = ErrGroup(limit=None, reuse=reuse)
     with pytest.raises(ValueError, match="no"):
-        async with ErrGroup(limit=None, reuse=reuse) as group:
+        async with group:
             await group.go(anyio.sleep_forever)
             raise error
 
@@ -895,8 +923,9 @@ async def test_own_context_of_an_error_is_kept(reuse: bool) -> None:
             await checkpoint()
             raise ValueError("second")  # noqa: B904
 
+    group = ErrGroup(limit=None, reuse=reuse)
     with pytest.raises(ValueError, match="second") as caught:
-        async with ErrGroup(limit=None, reuse=reuse) as group:
+        async with group:
             await group.go(handle)
 
     assert repr(caught.value.__context__) == "KeyError('first')"
@@ -911,8 +940,9 @@ async def test_error_raised_after_a_thrown_one_has_no_context(reuse: bool) -> No
         await checkpoint()
         raise ValueError("no")
 
+    group = ErrGroup(limit=None, reuse=reuse)
     with pytest.raises(ValueError, match="no") as caught:
-        async with ErrGroup(limit=None, reuse=reuse) as group:
+        async with group:
             await group.go(handle)
 
     assert caught.value.__context__ is None

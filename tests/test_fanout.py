@@ -1,12 +1,13 @@
 """What fan_out and FanOut both promise: results, order, the limit, whose context."""
 
 import functools
+import inspect
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextvars import ContextVar
 from itertools import count
 from typing import Any
-from unittest.mock import AsyncMock
+from unittest.mock import ANY, AsyncMock
 
 import anyio
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from safeconc import Context, FanOut, current_context, fan_out
 
-Run = Callable[..., Awaitable[list[Any]]]
+Run = Callable[..., Coroutine[Any, Any, list[Any]]]
 
 
 async def _stream(fn: Any, items: Any, **options: Any) -> list[Any]:
@@ -305,6 +306,32 @@ async def test_what_a_call_sets_nobody_else_sees(run: Run, waits: bool) -> None:
     assert _colour.get() == "none"
 
 
+_anything: ContextVar[object] = ContextVar("_anything")
+
+
+@both
+@pytest.mark.parametrize("waits", [True, False])
+@pytest.mark.parametrize(
+    "before, equal",
+    [(True, 1), (1, 1.0), (0.0, -0.0), ("a", ANY), (_anything, ANY), ([], [])],
+    ids=["bool", "int", "zero", "str", "object", "list"],
+)
+async def test_an_equal_value_that_a_call_sets_nobody_else_sees(
+    run: Run, before: object, equal: object, waits: bool
+) -> None:
+    """What equals the caller's value is still another one."""
+    _anything.set(before)
+
+    async def fn(item: int) -> bool:
+        seen = _anything.get()
+        _anything.set(equal)
+        if waits:
+            await checkpoint()
+        return seen is before
+
+    assert await run(fn, range(4), limit=1) == [True] * 4
+
+
 @both
 async def test_code_that_runs_at_the_call_is_isolated_too(run: Run) -> None:
     """A function that makes the coroutine runs in the item's contextvars."""
@@ -319,20 +346,22 @@ async def test_code_that_runs_at_the_call_is_isolated_too(run: Run) -> None:
     assert _colour.get() == "none"
 
 
-@pytest.mark.skipif(
-    sys.version_info < (3, 12), reason="inspect.markcoroutinefunction is new in 3.12"
-)
 @both
 async def test_a_marked_function_is_isolated_too(run: Run) -> None:
     """A function that only claims to be a coroutine function runs code when called."""
-    from inspect import markcoroutinefunction
+    if sys.version_info < (3, 12):
+        pytest.skip("inspect.markcoroutinefunction is new in 3.12")
 
     def fn(item: int) -> Awaitable[int]:
         assert _colour.get() == "none"
         _colour.set("set by the call")
         return _double(item)
 
-    assert sorted(await run(markcoroutinefunction(fn), range(3), limit=1)) == [0, 2, 4]
+    assert sorted(await run(inspect.markcoroutinefunction(fn), range(3), limit=1)) == [
+        0,
+        2,
+        4,
+    ]
 
 
 @both
@@ -380,18 +409,22 @@ class _Later:
         return _double(self._item).__await__()
 
 
+def _call_double(item: int) -> Awaitable[int]:
+    return _double(item)
+
+
 @both
 @pytest.mark.parametrize(
     "fn",
     [
-        lambda item: _double(item),
+        _call_double,
         functools.partial(_double),
         _Doubler(),
         _Doubler().method,
         _Later,
         AsyncMock(side_effect=_double),
     ],
-    ids=["lambda", "partial", "async __call__", "method", "awaitable", "AsyncMock"],
+    ids=["function", "partial", "async __call__", "method", "awaitable", "AsyncMock"],
 )
 async def test_whatever_returns_an_awaitable_will_do(run: Run, fn: Any) -> None:
     """A function is judged by what calling it gives."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import anyio
@@ -11,7 +11,7 @@ from anyio.lowlevel import checkpoint
 
 from safeconc import Context, DeadlineExceeded, FanOut, FanOutStatistics, fan_out
 
-Run = Callable[..., Awaitable[list[Any]]]
+Run = Callable[..., Coroutine[Any, Any, list[Any]]]
 
 
 async def _stream(fn: Any, items: Any, **options: Any) -> list[Any]:
@@ -189,7 +189,7 @@ async def test_a_function_that_takes_other_arguments(run: Run) -> None:
         await run(fn, range(3), limit=2)
 
 
-# return_exceptions
+# Errors that are given back
 
 
 @both
@@ -396,7 +396,7 @@ async def test_an_outer_cancellation_ends_it(run: Run) -> None:
 @both
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 async def test_a_native_cancellation_ends_it(run: Run) -> None:
-    """asyncio's Task.cancel() arrives as what it is."""
+    """The cancellation of an asyncio task arrives as what it is."""
     started: list[int] = []
 
     async def fn(item: int) -> None:

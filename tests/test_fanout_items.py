@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -12,7 +12,7 @@ from anyio.lowlevel import checkpoint
 
 from safeconc import Context, FanOut, current_context, fan_out
 
-Run = Callable[..., Awaitable[list[Any]]]
+Run = Callable[..., Coroutine[Any, Any, list[Any]]]
 
 
 async def _stream(fn: Any, items: Any, **options: Any) -> list[Any]:
@@ -112,15 +112,15 @@ async def test_an_async_iterable_is_advanced_only_for_a_free_slot(run: Run) -> N
     seen: list[int] = []
 
     async def items() -> AsyncIterator[int]:
-        for item in range(20):
+        for item in range(9):
             seen.append(running)
             yield item
 
     async def fn(item: int) -> None:
         nonlocal running
         running += 1
-        await checkpoint()
-        await checkpoint()
+        for _ in range(10):
+            await checkpoint()
         running -= 1
 
     await run(fn, items(), limit=3)

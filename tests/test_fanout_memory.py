@@ -1,5 +1,6 @@
 """What is over is gone: results, items and closures are not kept alive."""
 
+import functools
 import gc
 import sys
 import weakref
@@ -62,15 +63,15 @@ async def test_fan_out_keeps_no_item() -> None:
 
 
 async def test_fan_out_keeps_no_function() -> None:
-    """Nor what its function closes over."""
-    thing = _Thing()
+    """Nor its function, with what is bound to it."""
 
-    async def fn(item: int) -> bool:
-        return thing is not None
+    async def fn(thing: _Thing, item: int) -> None:
+        await checkpoint()
 
-    ref = weakref.ref(thing)
-    await fan_out(fn, [1], limit=1)
-    del fn, thing
+    bound = functools.partial(fn, _Thing())
+    ref = weakref.ref(bound.args[0])
+    await fan_out(bound, [1], limit=1)
+    del bound
 
     assert _is_gone(ref)
 

@@ -2,7 +2,7 @@
 
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import anyio
@@ -12,7 +12,7 @@ from anyio.lowlevel import checkpoint
 from safeconc import FanOut, FanOutStatistics, current_context, fan_out
 from safeconc._progress import REFRESH, Bar
 
-Run = Callable[..., Awaitable[list[Any]]]
+Run = Callable[..., Coroutine[Any, Any, list[Any]]]
 
 
 async def _stream(fn: Any, items: Any, **options: Any) -> list[Any]:
@@ -127,8 +127,9 @@ async def test_no_thread_draws_the_bar() -> None:
 
 
 class _Counts:
-    total = 10
-    finished = 0
+    def __init__(self) -> None:
+        self.total: int | None = 10
+        self.finished = 0
 
 
 def test_a_bar_is_not_drawn_for_every_report(
@@ -139,11 +140,16 @@ def test_a_bar_is_not_drawn_for_every_report(
     drawn: list[int] = []
     monkeypatch.setattr("time.monotonic", lambda: now)
     bar = Bar("pages")
-    monkeypatch.setattr(bar, "_draw", lambda counts: drawn.append(counts.finished))
+    counts = _Counts()
+
+    def draw(counts: _Counts) -> None:
+        drawn.append(counts.finished)
+
+    monkeypatch.setattr(bar, "_draw", draw)
 
     for _ in range(10):
-        _Counts.finished += 1
-        bar(_Counts)  # type: ignore[arg-type]
+        counts.finished += 1
+        bar(counts)
         now += REFRESH / 4
 
     assert drawn == [1, 5, 9]
@@ -153,14 +159,13 @@ def test_a_bar_is_not_drawn_for_every_report(
 
 
 @pytest.fixture
-def no_rich(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_rich(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let an import of rich fail as if it were not installed."""
     for name in list(sys.modules):
         if name.partition(".")[0] == "rich":
             monkeypatch.setitem(sys.modules, name, None)
     for name in ("rich", "rich.console", "rich.progress"):
         monkeypatch.setitem(sys.modules, name, None)
-    yield
 
 
 async def test_without_rich_the_error_names_the_extra(no_rich: None) -> None:
@@ -170,7 +175,9 @@ async def test_without_rich_the_error_names_the_extra(no_rich: None) -> None:
     async def fn(item: int) -> None:
         started.append(item)
 
-    with pytest.raises(ImportError, match=r"pip install 'safeconc\[progress\]'.*callab"):
+    with pytest.raises(
+        ImportError, match=r"pip install 'safeconc\[progress\]'.*callab"
+    ):
         await fan_out(fn, [1], limit=1, progress=True)
 
     assert started == []

@@ -80,6 +80,17 @@ class PageParser(HTMLParser):
         self._base = url
         self._targets: set[str] = set()
         self.anchors: set[str] = set()
+        self.problem: str | None = None
+
+    def read(self, text: str) -> None:
+        """Take the next piece, unless an earlier one could not be parsed."""
+        # To raise would leave the stream's generators half read: the caller's loop
+        # is to reach its end.
+        if self.problem is None:
+            try:
+                self.feed(text)
+            except AssertionError as exc:  # html.parser of Pythons before mid-2025
+                self.problem = f"not HTML: {exc}"
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Take what one element says."""
@@ -167,8 +178,6 @@ class Checker:
             problem = f"no answer within {PATIENCE:g} s"
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
             problem = str(exc) or type(exc).__name__
-        except AssertionError as exc:  # what html.parser raises
-            problem = f"not HTML: {exc}"
         return Page(url, problem)
 
     async def _read(self, url: str, response: httpx.Response) -> Page:
@@ -182,10 +191,9 @@ class Checker:
             return Page(url)
         parser = PageParser(url)
         async for text in response.aiter_text():
-            parser.feed(text)
-        parser.close()
+            parser.read(text)
         links = parser.links() if url.startswith(self._root) else ()
-        return Page(url, links=links, anchors=parser.anchors)
+        return Page(url, parser.problem, links=links, anchors=parser.anchors)
 
     def _show(self, _: object) -> None:
         show(f"{len(self._pages):,} of {len(self._known):,} URLs fetched")

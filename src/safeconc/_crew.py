@@ -10,20 +10,28 @@ it leaves behind in the task retires the worker.
 import inspect
 import math
 import types
-from collections.abc import Callable, Coroutine, Generator, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from contextvars import Context as ContextVars
+from contextvars import ContextVar, copy_context
+from gc import get_referents
 from typing import Any, Protocol, final
 
+import anyio
 from anyio.lowlevel import checkpoint
 
 from safeconc._loop import BUDGET, Bell
 from safeconc._siblings import Siblings, cancelling_of, raise_fatal
 
+AT_ONCE = 2
+"""Workers under way to their first job, at most, before one of them is there."""
+
 MAX_IDLE = 64
 """Workers that stay parked; one more that finds nothing to do ends."""
 
 Key = Any
-Job = tuple[ContextVars, Coroutine[Any, Any, Any], Key]
+Job = tuple[ContextVars | None, Awaitable[Any], Key]
+"""The contextvars to run in, or None for a copy of the crew's own; what to await; and
+the key of its result."""
 
 
 class Source(Protocol):
@@ -33,8 +41,8 @@ class Source(Protocol):
         """Yield jobs for *worker*, each one started at once; stop when none is left."""
         ...
 
-    def has_jobs(self) -> bool:
-        """Tell whether :meth:`jobs` might yield one now."""
+    def has_jobs(self) -> int:
+        """Tell how many jobs :meth:`jobs` might yield now: 0 if none, else a guess."""
         ...
 
     def failed(self, key: Key, error: BaseException) -> None:
@@ -52,87 +60,106 @@ class Results(Protocol):
     def __setitem__(self, key: Key, value: Any, /) -> None: ...
 
 
-_NEXT = object()
-"""What a driver's runner yields when it wants its next job."""
+_NONE: Any = None
+
+_SWITCH = object()
+"""What a driven coroutine yields to go on in other contextvars."""
 
 
 @types.coroutine
-def _receive() -> Generator[object, Coroutine[Any, Any, Any], Coroutine[Any, Any, Any]]:
-    return (yield _NEXT)
+def _switch() -> Generator[object, Any, None]:
+    yield _SWITCH
+
+
+def _mapping(variables: ContextVars) -> object:
+    """Return what *variables* maps to what: an immutable object, a new one at each set.
+
+    To compare two contexts instead compares their values, and ``1 == True``: what a
+    job has set to something equal would pass for untouched.
+    """
+    return get_referents(variables)[-1]
+
+
+def _can_tell() -> bool:
+    """Find out whether :func:`_mapping` works here; PyPy keeps contexts otherwise."""
+    probe: ContextVar[int] = ContextVar("probe")
+    variables = copy_context()
+    before = _mapping(variables)
+    untouched = variables.run(_mapping, variables) is before
+    variables.run(probe.set, 1)
+    return untouched and _mapping(variables) is not before
+
+
+_CAN_TELL = _can_tell()
 
 
 @final
 class JobDriver:
-    """Steps jobs through their own contextvars, inside a task that is not theirs.
+    """Steps a worker through contextvars that change from job to job.
 
-    The jobs are awaited, one after the other, by a coroutine of the driver's own,
-    the runner; the driver steps the runner through the ``Context.run`` of the job
-    at hand. So a job that never waits costs one such step and no exception, and
-    one that waits is stepped like any coroutine.
+    A task runs in one set of contextvars all its life. So a worker's own coroutine
+    is not what its task awaits: the driver stands in between, and takes each step
+    of it through ``Context.run``. Between two jobs the worker has the driver
+    switch to the next job's contextvars, or to a fresh copy of its own; while a
+    job leaves them untouched, no switch is needed and the copy serves the next.
 
     Whoever walks a stack of awaits finds a generator, :meth:`drive`, in whose
     frame ``self`` is the driver, and goes on at :attr:`coroutine`; see
     :func:`driven`.
     """
 
-    __slots__ = ("coroutine", "error", "send", "value")
+    __slots__ = ("_base", "_crew", "coroutine", "mapping", "variables")
 
     coroutine: Coroutine[Any, Any, Any]
-    """The runner. What it awaits is the job at hand."""
+    """The worker's coroutine. What it awaits is the job at hand."""
 
-    error: BaseException | None
-    """What the last job raised."""
+    mapping: object
+    """What untouched contextvars of the worker's own map; None if it cannot be told."""
 
-    value: Any
-    """What the last job returned."""
+    variables: ContextVars
+    """The contextvars of the job at hand."""
 
-    def __init__(self) -> None:
-        self.error = self.value = None
-        self.coroutine = self._run_jobs()
-        self.send: Callable[[Any], object] = self.coroutine.send
-        self.send(None)
-
-    async def _run_jobs(self) -> None:
-        job = await _receive()
-        while True:
-            try:
-                self.value = await job
-            except BaseException as exc:  # noqa: BLE001 - the worker decides about it
-                self.error = exc
-            del job
-            job = await _receive()
+    def __init__(self, base: ContextVars, crew: "Crew") -> None:
+        self._base = base
+        self.mapping = _mapping(base) if _CAN_TELL else None
+        self._crew = crew
+        self.variables = base.copy()
 
     @types.coroutine
     def drive(
-        self, run: Callable[..., Any], step: object
+        self, coroutine: Coroutine[Any, Any, Any]
     ) -> Generator[object, Any, None]:
-        """Go on with a job that has yielded *step*, until it has ended."""
-        send = self.send
-        while step is not _NEXT:
+        """Await *coroutine*, a worker's."""
+        self.coroutine = coroutine
+        crew = self._crew
+        step: Any = coroutine.send
+        sent: Any = None
+        while True:
             try:
-                sent = yield step
-            except BaseException as exc:  # noqa: BLE001 - thrown on below
-                thrown = exc
-            else:
-                step = run(send, sent)
-                continue
-            # Out of the except clause, else the job's later errors would carry
-            # this one as their context; and without the entry for this frame.
-            traceback = thrown.__traceback__
-            thrown.__traceback__ = traceback.tb_next if traceback else None
-            del traceback
-            try:
-                step = run(self.coroutine.throw, thrown)
+                waits_for = self.variables.run(step, sent)
+            except StopIteration:
+                return
             finally:
-                del thrown
+                step = coroutine.send
+                sent = None
+            if waits_for is _SWITCH:
+                continue
+            if crew._idle or crew._live < crew._limit:
+                crew.call_more()
+            try:
+                sent = yield waits_for
+            except BaseException as exc:  # noqa: BLE001 - thrown on, see below
+                # Out of this clause, else the job's later errors would carry this
+                # one as their context; and without the entry for this frame.
+                traceback = exc.__traceback__
+                sent = exc.with_traceback(traceback.tb_next if traceback else None)
+                step = coroutine.throw
+                del traceback
 
-    def forget(self) -> None:
-        """Keep nothing of the last job alive."""
-        self.error = self.value = None
-
-    def close(self) -> None:
-        """End the runner."""
-        self.coroutine.close()
+    def switch(self, variables: ContextVars | None = None) -> Awaitable[None]:
+        """Go on in *variables*; in a fresh copy of the worker's own if None."""
+        self.variables = self._base.copy() if variables is None else variables
+        return _switch()
 
 
 def driven(awaited: object) -> Coroutine[Any, Any, Any] | None:
@@ -155,13 +182,12 @@ _DRIVE = inspect.unwrap(JobDriver.drive).__code__
 class Worker:
     """One task of a crew."""
 
-    __slots__ = ("cancelled", "driver", "job", "retires", "stop")
+    __slots__ = ("cancelled", "job", "retires", "stop")
 
     stop: Callable[[], None]
     """Cancels the task."""
 
     def __init__(self) -> None:
-        self.driver = JobDriver()
         self.job: Key = None
         self.retires = False
         self.cancelled = False
@@ -193,19 +219,23 @@ class Crew:
         self._limit = math.inf if limit is None else limit
         self._workers: dict[object, Worker] = {}
         self._idle: list[Bell] = []
+        self._unstarted: dict[Worker, anyio.TaskHandle[None]] = {}
         self._live = 0
-        self._coming = False
+        self._coming = 0
         self._closed = False
 
     def call(self) -> None:
+        """There is a job: have a worker look for it, unless one is on its way."""
+        if not self._coming and not self._closed:
+            self._call()
+
+    def _call(self) -> None:
         """Have one more worker look for jobs: a parked one, else a new one."""
-        if self._coming or self._closed:
-            return
         if self._idle:
-            self._coming = True
+            self._coming += 1
             self._idle.pop().ring()
         elif self._live < self._limit:
-            self._coming = True
+            self._coming += 1
             self._live += 1
             worker = Worker()
             handle = self._siblings.tasks.create_task(
@@ -215,6 +245,21 @@ class Crew:
                 context=self.variables,
             )
             worker.stop = handle.cancel
+            self._unstarted[worker] = handle
+
+    def call_more(self) -> None:
+        """Have other jobs run while one waits, if there are any.
+
+        Two at a time, so that a crew that is needed as a whole is there after a few
+        turns of the loop, and one that is not stays small.
+        """
+        while (
+            self._coming < AT_ONCE
+            and (self._idle or self._live < self._limit)
+            and not self._closed
+            and self._source.has_jobs() > self._coming
+        ):
+            self._call()
 
     def close(self) -> None:
         """Let the workers go home; nothing more will come."""
@@ -229,10 +274,13 @@ class Crew:
         """Keep nothing of the owner alive; the block has been left."""
         del self._source, self.results
 
-    @property
-    def lost(self) -> bool:
-        """Whether a worker was called and never came: cancelled before it began."""
-        return self._coming
+    def find_lost(self) -> bool:
+        """Tell whether a worker's task was cancelled before it began."""
+        lost = bool(self._unstarted)
+        while self._unstarted:
+            _, handle = self._unstarted.popitem()
+            handle.coro.close()
+        return lost
 
     def current(self) -> Worker | None:
         """Return the worker that is the calling task, if one is."""
@@ -240,51 +288,55 @@ class Crew:
 
     async def _work(self, worker: Worker) -> None:
         task = self._siblings.loop.current_task()
+        del self._unstarted[worker]
         self._workers[task] = worker
         worker.retires = self._closed
-        self._coming = False
+        self._coming -= 1
+        driver = JobDriver(self.variables, self)
         try:
-            await self._take_jobs(worker, cancelling_of(task))
+            await driver.drive(self._take_jobs(worker, driver, cancelling_of(task)))
         except self._siblings.cancelled_class as exc:
             # One that nobody asked for was meant for an earlier job, sent by somebody
             # who kept its task; it ends this worker and nothing else.
             if self._siblings.verdict(exc, own=worker.cancelled) is None:
                 raise
         finally:
-            worker.driver.close()
             del self._workers[task]
             self._live -= 1
-            if not self._closed and self._source.has_jobs():
-                self.call()
+            self.call_more()
         await self._siblings.shed(task)
 
-    async def _take_jobs(self, worker: Worker, cancelling: Callable[[], int]) -> None:
+    async def _take_jobs(
+        self, worker: Worker, driver: JobDriver, cancelling: Callable[[], int]
+    ) -> None:
         """Run jobs and wait for more, until the crew closes or a job spoils the task.
 
-        This is the hot loop of the library: a job that never waits costs one copy
-        of the contextvars and one step, no task and no turn of the event loop.
+        This is the hot loop of the library: a job that never waits costs one plain
+        await and a look at its contextvars, no task and no turn of the event loop.
         """
         loop, context = self._siblings.loop, self._siblings.context
-        source, results, driver = self._source, self.results, worker.driver
-        send = driver.send
+        source, results = self._source, self.results
+        mapping = driver.mapping
         while True:
-            for variables, coroutine, key in source.jobs(worker):
-                step = variables.run(send, coroutine)
-                if step is _NEXT:
-                    loop.left -= 1
+            for variables, job, key in source.jobs(worker):
+                if variables is not None and _mapping(variables) is not mapping:
+                    await driver.switch(variables)
+                try:
+                    value = await job
+                except BaseException as exc:  # noqa: BLE001 - all ends are the job's
+                    self._fail(worker, key, exc)
                 else:
-                    if (self._live < self._limit or self._idle) and source.has_jobs():
-                        self.call()
-                    await driver.drive(variables.run, step)
-                if driver.error is None:
-                    results[key] = driver.value
-                else:
-                    self._fail(worker, key, driver.error)
+                    if get_referents(driver.variables)[-1] is not mapping:
+                        await driver.switch()
+                    results[key] = value
                 if worker.retires or cancelling() or context._end is not None:
                     return
+                loop.left -= 1
                 if loop.left <= 0:
                     loop.left = BUDGET
                     await checkpoint()
+            # Whatever the last job left here would be kept while the worker is idle.
+            variables = job = key = value = _NONE
             await self._park(worker)
             if worker.retires:
                 return
@@ -301,7 +353,6 @@ class Crew:
 
     async def _park(self, worker: Worker) -> None:
         """Wait to be called, unless there are enough who do."""
-        worker.driver.forget()
         if worker.retires or self._source.has_jobs():
             return
         if len(self._idle) >= MAX_IDLE:
@@ -315,4 +366,4 @@ class Crew:
             if bell in self._idle:
                 self._idle.remove(bell)
             else:
-                self._coming = False
+                self._coming -= 1

@@ -208,7 +208,7 @@ class ErrGroup:
         if reuse:
             self._crew = Crew(self._siblings, self, self, None)
         self._members: dict[object, Task[Any]] = {}
-        self._unstarted: dict[Task[Any], Coroutine[Any, Any, Any]] = {}
+        self._unstarted: dict[Task[Any], tuple[Coroutine[Any, Any, Any], ...]] = {}
         self._background: set[Task[Any]] = set()
         self._started = 0
         self._state = "new"
@@ -419,7 +419,7 @@ class ErrGroup:
         handle = self._siblings.tasks.create_task(
             self._run(task, coroutine), name=task.name, context=variables
         )
-        self._unstarted[task] = coroutine
+        self._unstarted[task] = (handle.coro, coroutine)
         task._cancel = handle.cancel
 
     async def _run(self, task: Task[Any], coroutine: Coroutine[Any, Any, Any]) -> None:
@@ -487,10 +487,11 @@ class ErrGroup:
         """
         lost = bool(self._unstarted)
         while self._unstarted:
-            task, coroutine = self._unstarted.popitem()
-            coroutine.close()
+            task, coroutines = self._unstarted.popitem()
+            for coroutine in coroutines:
+                coroutine.close()
             self.cancelled(task)
-        return lost or (self._crew is not None and self._crew.lost)
+        return lost or (self._crew is not None and self._crew.find_lost())
 
     # A source of jobs, and what becomes of them; see _crew
 
@@ -503,8 +504,8 @@ class ErrGroup:
             yield variables, coroutine, task
         worker.job = None
 
-    def has_jobs(self) -> bool:
-        return bool(self._queue)
+    def has_jobs(self) -> int:
+        return len(self._queue)
 
     def __setitem__(self, key: Task[Any], value: Any) -> None:
         key._cancelled = False  # if it was to be, it finished all the same

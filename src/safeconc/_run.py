@@ -12,7 +12,6 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
-from contextvars import Context as ContextVars
 from dataclasses import dataclass
 from operator import length_hint
 from typing import Any, final
@@ -21,7 +20,7 @@ import anyio
 from typing_extensions import override
 
 from safeconc._context import spend
-from safeconc._crew import Crew, Job, Results, Worker
+from safeconc._crew import AT_ONCE, Crew, Job, Results, Worker
 from safeconc._limit import check_limit
 from safeconc._policy._rate import Rate
 from safeconc._policy._window import Window
@@ -128,10 +127,10 @@ class Run(ABC):
             self._fed = deque()
         self._tokens: dict[int, object] = {}
         self._room: Waiter | None = None
+        self._unstarted: anyio.TaskHandle[None] | None = None
         self._exhausted = False
         self.finished = 0
         self.failures = 0
-        self._variables: ContextVars
         self.crew = Crew(
             self.siblings,
             self,
@@ -141,13 +140,13 @@ class Run(ABC):
 
     def begin(self) -> None:
         """Start, inside the block."""
-        self._variables = self.crew.variables = self.siblings.contextvars()
+        self.crew.variables = self.siblings.contextvars()
         if isinstance(self._report, Bar):
             self._report.start()
         if self._fed is None:
             self.crew.call()
         else:
-            self.siblings.tasks.create_task(
+            self._unstarted = self.siblings.tasks.create_task(
                 self._feed(), name=f"{self.siblings.name}: feeder"
             )
 
@@ -195,16 +194,16 @@ class Run(ABC):
         """Make a job of each item that may start now."""
         del worker
         for key, item in self._fed_items() if self._fed is not None else self._items():
-            yield self._variables.copy(), call(self._fn, item), key
+            yield None, call(self._fn, item), key
         if self._exhausted and not self.has_jobs():
             self.crew.close()
         self.check_end()
 
-    def has_jobs(self) -> bool:
-        """Tell whether an item may start now."""
+    def has_jobs(self) -> int:
+        """Tell how many items may start now; of a plain iterable's, guess."""
         if self._fed is not None:
-            return bool(self._fed)
-        return not self._exhausted and self.has_room()
+            return len(self._fed)
+        return AT_ONCE if not self._exhausted and self.has_room() else 0
 
     def failed(self, key: int, error: BaseException) -> None:
         """Take the error of an item."""
@@ -265,6 +264,7 @@ class Run(ABC):
 
     async def _feed(self) -> None:
         """Be the feeder: take each item as soon as it may start, then close."""
+        self._unstarted = None
         failure: BaseException | None = None
         with anyio.CancelScope() as scope:
             try:
@@ -333,7 +333,11 @@ class Run(ABC):
                 raise_fatal(exc)
 
     def _find_lost(self) -> bool:
-        return self.crew.lost
+        """Tell whether a task was cancelled before it began."""
+        feeder, self._unstarted = self._unstarted, None
+        if feeder is not None:
+            feeder.coro.close()
+        return self.crew.find_lost() or feeder is not None
 
     def _on_over(self) -> None:
         self._exhausted = True
@@ -386,10 +390,10 @@ class Collected(Run):
     def _plain_jobs(self) -> Iterator[Job]:
         """Do what :meth:`Run.jobs` does, for the common case at half the price.
 
-        A call of a plain coroutine function runs none of its code, so it needs
-        neither the contextvars nor a look at what comes out.
+        A call of a plain coroutine function runs none of its code, so it may be made
+        here, and nobody needs to look at what comes out.
         """
-        copy, fn = self._variables.copy, self._fn
+        fn = self._fn
         collected, iterator = self.collected, self._iterator
         try:
             for item in iterator:
@@ -399,7 +403,7 @@ class Collected(Run):
                     coroutine: Any = fn(item)
                 except TypeError:  # it takes other arguments
                     coroutine = call(fn, item)
-                yield copy(), coroutine, key
+                yield None, coroutine, key
         except GeneratorExit:
             raise
         except BaseException as exc:  # noqa: BLE001 - the block's error

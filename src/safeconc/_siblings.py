@@ -77,7 +77,9 @@ class Siblings:
         A cancellation that no scope sent, and that did not hit the owner as well,
         is nobody's.
         """
-        if self.over or anyio.current_effective_deadline() == -math.inf:
+        if self.over or self.context._end is not None:
+            return True  # the usual case, told without asking anyio
+        if anyio.current_effective_deadline() == -math.inf:
             return True
         return self._cancelling() > self._cancelling_before
 
@@ -220,7 +222,8 @@ class Siblings:
         try:
             if await self.tasks.__aexit__(*_info(exc)):
                 exc = None
-            if self.find_lost() and not self.is_stopped():
+            stopped = self.is_stopped()  # before it is by what is lost
+            if self.find_lost() and not stopped:
                 self.fail(self.foreign(None))
         except BaseException as late:
             if not await context._unbind(*_info(late)):
@@ -244,7 +247,7 @@ class Siblings:
         if isinstance(exc, ours):
             return None
         if isinstance(exc, BaseExceptionGroup):
-            return exc.split(ours)[1]  # pyright: ignore
+            return exc.split(ours)[1]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         return exc
 
 
