@@ -551,35 +551,78 @@ async def test_error_after_cancel_is_raised(reuse: bool) -> None:
 # The context's parents
 
 
-async def test_deadline_of_a_parent_raises_its_error(reuse: bool) -> None:
-    """A group cut short by an outer context raises ``context.err``."""
+async def test_deadline_of_an_outer_block_is_told_by_that_block(reuse: bool) -> None:
+    """Where the parent's own block is cut short, too, its error is the one raised."""
     group: ErrGroup | None = None
+    outer = Context(timeout=1)
 
     with pytest.raises(DeadlineExceeded) as caught:
-        async with Context(timeout=1):
+        async with outer:
             group = ErrGroup(limit=None, reuse=reuse)
             async with group:
                 await group.go(anyio.sleep_forever)
 
+    assert caught.value is outer.err
     assert group is not None
-    assert caught.value is group.context.err
     assert group.errors == ()
 
 
-async def test_parent_that_is_not_bound_raises_its_error(reuse: bool) -> None:
-    """So does a parent whose block nobody is in."""
-    parent = Context(name="app")
+async def test_end_of_a_parent_raises_the_contexts_error(reuse: bool) -> None:
+    """A parent whose block is another task's ends the group alone, with its cause."""
     cause = ValueError("enough")
+    raised: list[ContextCancelled] = []
+    groups: list[ErrGroup] = []
 
-    with pytest.raises(ContextCancelled) as caught:
-        async with Context(parent):
-            async with ErrGroup(limit=None, reuse=reuse) as group:
+    async def work() -> None:
+        group = ErrGroup(limit=None, reuse=reuse)
+        groups.append(group)
+        try:
+            async with group:
                 await group.go(anyio.sleep_forever)
-                await anyio.wait_all_tasks_blocked()
-                parent.cancel(cause)
                 await anyio.sleep_forever()
+        except ContextCancelled as exc:
+            raised.append(exc)
 
-    assert caught.value.__cause__ is cause
+    async with anyio.create_task_group() as outside:
+        async with Context() as parent:
+            outside.start_soon(work)
+            await anyio.wait_all_tasks_blocked()
+            parent.cancel(cause)
+
+    assert raised == [groups[0].context.err]
+    assert raised[0].__cause__ is cause
+
+
+async def test_refusal_that_leaves_the_body_tells_of_the_parents_end(
+    reuse: bool,
+) -> None:
+    """Who did not wait, and so was refused before being cancelled, hears the same."""
+    raised: list[ContextCancelled] = []
+
+    async def work(parent: Context) -> None:
+        try:
+            async with ErrGroup(limit=None, reuse=reuse) as group:
+                parent.cancel()
+                group.go_nowait(anyio.sleep_forever)
+        except ContextCancelled as exc:
+            raised.append(exc)
+
+    async with anyio.create_task_group() as outside:
+        async with Context() as parent:
+            outside.start_soon(work, parent)
+            with anyio.CancelScope(shield=True):
+                await anyio.wait_all_tasks_blocked()
+
+    assert len(raised) == 1
+
+
+async def test_refusal_that_leaves_the_body_is_quiet_after_cancel(reuse: bool) -> None:
+    """The end that the group itself asked for is no error, told this way either."""
+    async with ErrGroup(limit=None, reuse=reuse) as group:
+        group.cancel()
+        group.go_nowait(anyio.sleep_forever)
+
+    assert group.errors == ()
 
 
 async def test_parents_end_counts_also_in_a_finished_body(reuse: bool) -> None:

@@ -397,9 +397,8 @@ def _walk(awaited: Any) -> Iterator[str]:
             yield awaited.cr_code.co_name
             awaited = awaited.cr_await
         elif isinstance(awaited, GeneratorType):
-            generator: GeneratorType[Any, Any, Any] = awaited
-            yield generator.gi_code.co_name
-            awaited = generator.gi_yieldfrom
+            yield awaited.gi_code.co_name
+            return  # one of the event loop's own: the end of the stack
         else:
             return
 

@@ -108,24 +108,22 @@ async def test_none_is_an_item_like_any_other(run: Run) -> None:
 @both
 async def test_an_async_iterable_is_advanced_only_for_a_free_slot(run: Run) -> None:
     """The source is asked for an item when a call may start, not earlier."""
-    running = 0
-    seen: list[int] = []
+    ended = 0
+    under_way: list[int] = []
 
     async def items() -> AsyncIterator[int]:
-        for item in range(9):
-            seen.append(running)
+        for item in range(20):
+            under_way.append(item - ended)
             yield item
 
     async def fn(item: int) -> None:
-        nonlocal running
-        running += 1
-        for _ in range(10):
-            await checkpoint()
-        running -= 1
+        nonlocal ended
+        await checkpoint()
+        ended += 1
 
     await run(fn, items(), limit=3)
 
-    assert max(seen) == 2
+    assert max(under_way) == 2
 
 
 @both

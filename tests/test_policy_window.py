@@ -1,6 +1,6 @@
 """The window of results, against a model that is simple enough to be right."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -110,6 +110,9 @@ class _Machine(RuleBasedStateMachine):
 
 
 test_window_agrees_with_the_model = _Machine.TestCase
+test_window_agrees_with_the_model.settings = settings(
+    max_examples=40, stateful_step_count=30, deadline=None
+)
 
 
 def test_clear_drops_what_nobody_will_take() -> None:

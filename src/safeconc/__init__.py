@@ -9,7 +9,8 @@ Layers, lowest first; a module imports only from rows above its own::
     _progress  _run                 items in, results out
     _errgroup  _fanout              the primitives
     antipatterns                    each vice beside its cure
-    __main__                        the demo
+    _demo                           runs them, and shows it
+    __main__                        the command line
 """
 
 from safeconc._context import (

@@ -84,7 +84,7 @@ class Registration:
         with self._finished:
             pass
 
-    def run(self) -> None:
+    def _run(self) -> None:
         self._thread = get_ident()
         try:
             self._context.run(self._fn)
@@ -144,6 +144,29 @@ class _TaskBlock:
                 context._deadline_on(self.loop.clock),
                 context._look,
             )
+
+
+@final
+class _Helper:
+    """The thread that notices a deadline for who registered functions."""
+
+    def __init__(self, context: "Context") -> None:
+        self._thread = Thread(target=context.wait, name=f"{context.name}: after")
+        self._decided = allocate_lock()
+        self._decided.acquire()
+
+    def start(self) -> None:
+        try:
+            self._thread.start()
+        finally:
+            self._decided.release()
+
+    def join(self) -> None:
+        """Wait for its end; it may not even have been started yet."""
+        with self._decided:
+            pass
+        if self._thread.ident is not None:
+            self._thread.join()
 
 
 @final
@@ -482,6 +505,9 @@ class Context(Node):
         ambient.set(block.previous)
         try:
             block.scope.__exit__(exc_type, exc, traceback)
+            if block.scope.cancelled_caught and not self.done:
+                # By the deadline, which on its own clock is not there yet.
+                self._finish((EXPIRED, None))
         finally:
             if self._end is None and not self.done:
                 self._finish((LEFT, None))
@@ -510,7 +536,7 @@ class Context(Node):
         if isinstance(block, _TaskBlock):
             block.loop.hop(partial(block.arm, self))
             return
-        helper = Thread(target=self.wait, name=f"{self.name}: after")
+        helper = _Helper(self)
         if self._state.setdefault("helper", helper) is helper:
             try:
                 helper.start()
@@ -595,7 +621,7 @@ def deliver(context: Context, loop: Loop) -> None:
             and block.loop is loop
         ):
             block.deliver()
-        path.extend(each._parents)
+        path.extend(parent for parent in each._parents if parent not in path)
 
 
 def _number(name: str, value: float) -> float:

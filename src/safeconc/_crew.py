@@ -108,10 +108,13 @@ class JobDriver:
     :func:`driven`.
     """
 
-    __slots__ = ("_base", "_crew", "coroutine", "mapping", "variables")
+    __slots__ = ("_base", "_crew", "coroutine", "mapping", "resting", "variables")
 
     coroutine: Coroutine[Any, Any, Any]
     """The worker's coroutine. What it awaits is the job at hand."""
+
+    resting: bool
+    """Whether it is the worker that waits, not a job."""
 
     mapping: object
     """What untouched contextvars of the worker's own map; None if it cannot be told."""
@@ -123,6 +126,7 @@ class JobDriver:
         self._base = base
         self.mapping = _mapping(base) if _CAN_TELL else None
         self._crew = crew
+        self.resting = False
         self.variables = base.copy()
 
     @types.coroutine
@@ -144,7 +148,7 @@ class JobDriver:
                 sent = None
             if waits_for is _SWITCH:
                 continue
-            if crew._idle or crew._live < crew._limit:
+            if not self.resting and (crew._idle or crew._live < crew._limit):
                 crew.call_more()
             try:
                 sent = yield waits_for
@@ -294,7 +298,9 @@ class Crew:
         self._coming -= 1
         driver = JobDriver(self.variables, self)
         try:
-            await driver.drive(self._take_jobs(worker, driver, cancelling_of(task)))
+            if not worker.retires:
+                jobs = self._take_jobs(worker, driver, cancelling_of(task))
+                await driver.drive(jobs)
         except self._siblings.cancelled_class as exc:
             # One that nobody asked for was meant for an earlier job, sent by somebody
             # who kept its task; it ends this worker and nothing else.
@@ -334,10 +340,14 @@ class Crew:
                 loop.left -= 1
                 if loop.left <= 0:
                     loop.left = BUDGET
+                    driver.resting = True
                     await checkpoint()
+                    driver.resting = False
             # Whatever the last job left here would be kept while the worker is idle.
             variables = job = key = value = _NONE
+            driver.resting = True
             await self._park(worker)
+            driver.resting = False
             if worker.retires:
                 return
 

@@ -203,10 +203,9 @@ class ErrGroup:
         self._siblings.on_over = self._on_over
         self._siblings.find_lost = self._find_lost
         self._crew: Crew | None = None
-        self._queue: deque[tuple[Task[Any], ContextVars, Coroutine[Any, Any, Any]]]
-        self._queue = deque()
+        self._children = _Children(self)
         if reuse:
-            self._crew = Crew(self._siblings, self, self, None)
+            self._crew = Crew(self._siblings, self._children, self._children, None)
         self._members: dict[object, Task[Any]] = {}
         self._unstarted: dict[Task[Any], tuple[Coroutine[Any, Any, Any], ...]] = {}
         self._background: set[Task[Any]] = set()
@@ -402,7 +401,7 @@ class ErrGroup:
             if self._crew is None:
                 self._spawn(task, variables, coroutine)
             else:
-                self._queue.append((task, variables, coroutine))
+                self._children.queue.append((task, variables, coroutine))
                 self._crew.call()
         except BaseException:
             self._free_slot()
@@ -432,13 +431,13 @@ class ErrGroup:
         except BaseException as exc:
             error = self._siblings.verdict(exc, own=task._cancelled)
             if error is None:
-                self.cancelled(task)
+                self._children.cancelled(task)
                 raise
-            self.failed(task, error)
+            self._children.failed(task, error)
             if isinstance(exc, (KeyboardInterrupt, SystemExit)):
                 raise
         else:
-            self[task] = value
+            self._children[task] = value
         finally:
             del self._members[key]
         await self._siblings.shed(key)
@@ -447,11 +446,11 @@ class ErrGroup:
         if task._cancel is not None:
             task._cancel()
         else:
-            for job in self._queue:
+            for job in self._children.queue:
                 if job[0] is task:
-                    self._queue.remove(job)
+                    self._children.queue.remove(job)
                     job[2].close()
-                    self.cancelled(task)
+                    self._children.cancelled(task)
                     return
 
     def _ended(self, task: Task[Any]) -> None:
@@ -474,10 +473,10 @@ class ErrGroup:
             waiter.hand(_ENDED)
         if self._crew is not None:
             self._crew.close()
-            while self._queue:
-                task, _, coroutine = self._queue.popleft()
+            while self._children.queue:
+                task, _, coroutine = self._children.queue.popleft()
                 coroutine.close()
-                self.cancelled(task)
+                self._children.cancelled(task)
 
     def _find_lost(self) -> bool:
         """End the children whose task was cancelled before it began; True if any was.
@@ -490,39 +489,46 @@ class ErrGroup:
             task, coroutines = self._unstarted.popitem()
             for coroutine in coroutines:
                 coroutine.close()
-            self.cancelled(task)
+            self._children.cancelled(task)
         return lost or (self._crew is not None and self._crew.find_lost())
 
-    # A source of jobs, and what becomes of them; see _crew
+
+@final
+class _Children:
+    """What becomes of children, and the queue from which a crew takes them."""
+
+    def __init__(self, group: ErrGroup) -> None:
+        self._group = group
+        self.queue: deque[tuple[Task[Any], ContextVars, Coroutine[Any, Any, Any]]]
+        self.queue = deque()
 
     def jobs(self, worker: Worker) -> Iterator[Job]:
-        queue = self._queue
-        while queue:
-            task, variables, coroutine = queue.popleft()
+        while self.queue:
+            task, variables, coroutine = self.queue.popleft()
             worker.job = task
             task._cancel = worker.cancel
             yield variables, coroutine, task
         worker.job = None
 
     def has_jobs(self) -> int:
-        return len(self._queue)
+        return len(self.queue)
 
     def __setitem__(self, key: Task[Any], value: Any) -> None:
         key._cancelled = False  # if it was to be, it finished all the same
         key._end(value)
-        self._ended(key)
+        self._group._ended(key)
 
     def failed(self, key: Task[Any], error: BaseException) -> None:
         # The awaiters first: cancelled before they are woken, they would never
         # see the error.
         key._end(error=error)
-        self._siblings.fail(error)
-        self._ended(key)
+        self._group._siblings.fail(error)
+        self._group._ended(key)
 
     def cancelled(self, key: Task[Any]) -> None:
         key._cancelled = True
         key._end()
-        self._ended(key)
+        self._group._ended(key)
 
 
 def _name_of(fn: object) -> str:

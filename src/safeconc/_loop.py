@@ -111,9 +111,8 @@ class _AsyncioLoop(Loop):
         # costs half. uvloop reads the same clock once per turn, so that for
         # another thread it would stand still while the loop sleeps. What a
         # subclass tells (virtual time in a test) is asked of the subclass.
-        kind = type(native)
-        plain = getattr(kind, "time", None) is asyncio.BaseEventLoop.time
-        plain = plain or kind.__module__.partition(".")[0] == "uvloop"
+        plain = getattr(native.time, "__func__", None) is asyncio.BaseEventLoop.time
+        plain = plain or type(native).__module__.partition(".")[0] == "uvloop"
         self.clock = time.monotonic if plain else native.time
 
     def is_here(self) -> bool:

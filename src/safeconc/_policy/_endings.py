@@ -31,8 +31,7 @@ LEFT = "is over: the block it belongs to has been left"
 class Call(Protocol):
     """A function that is to be called at the end."""
 
-    def run(self) -> None:
-        """Call it."""
+    def _run(self) -> None: ...
 
 
 class Node:
@@ -138,7 +137,7 @@ class Node:
         """Decide how this context ended. The first call wins, the rest learn it."""
         state = self._state
         timed = state.get("timed")
-        if timed is not None:
+        if timed is not None and "end" not in state:
             state.setdefault("at", timed())
         first = state.setdefault("end", end)
         self._end = first
@@ -152,7 +151,7 @@ class Node:
 
     def _run_calls(self) -> None:
         """Run what is registered, newest first, and all of it whatever happens."""
-        _run_all(call.run for call, _ in _drain(self._state.get("calls")))
+        _run_all(call._run for call, _ in _drain(self._state.get("calls")))
         self._hold()
 
     def _add_waker(self, key: object, wake: Callable[[], object]) -> None:
