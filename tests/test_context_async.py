@@ -649,12 +649,9 @@ async def test_loop_of_own_awaits_lets_others_run(
 
     async with anyio.create_task_group() as tg:
         tg.start_soon(_call, lambda: seen.append("ran"))
-        for _ in range(10_000):
+        for _ in range(1000):
             await operation()
-            if seen:
-                break
-
-    assert seen == ["ran"]
+        assert seen == ["ran"]
 
 
 # Waiting for the end
@@ -957,9 +954,10 @@ async def test_stopped_function_does_not_run_at_the_deadline() -> None:
 async def test_timer_is_over_when_the_block_is_left(*, at_once: bool) -> None:
     """Nothing keeps a context whose deadline is far away."""
     async with Context(timeout=1e6) as ctx:
-        ctx.after(lambda: None)
-        if not at_once:
-            await anyio.wait_all_tasks_blocked()
+        for _ in range(2):
+            ctx.after(lambda: None)
+            if not at_once:
+                await anyio.wait_all_tasks_blocked()
     forgotten = weakref.ref(ctx)
     del ctx
     await anyio.wait_all_tasks_blocked()

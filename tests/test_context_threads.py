@@ -195,29 +195,40 @@ def test_forgotten_child_is_collected() -> None:
     assert parent.statistics().children == 0
 
 
-@pytest.mark.parametrize("how", ["stopped", "run"])
-def test_child_is_held_while_it_has_a_function(how: str) -> None:
-    """And no longer."""
+def test_child_is_held_while_it_has_a_function() -> None:
+    """It may be forgotten by all who know it; the function runs at the end."""
     parent = Context()
     seen: list[str] = []
-    child = Context(Context(parent))
-    ref = weakref.ref(child)
-    registration: Registration | None = child.after(lambda: seen.append("ran"))
-    del child
 
+    def forget() -> weakref.ref[Context]:
+        child = Context(Context(parent))
+        child.after(lambda: seen.append("ran"))
+        return weakref.ref(child)
+
+    forgotten = forget()
     _collect()
-    held = ref() is not None
-    if how == "stopped":
-        assert registration is not None
-        registration.stop()
-    else:
-        parent.cancel()
-    registration = None
+    held = forgotten() is not None
+    parent.cancel()
     _collect()
 
     assert held
-    assert ref() is None
-    assert seen == (["ran"] if how == "run" else [])
+    assert seen == ["ran"]
+    assert forgotten() is None
+
+
+def test_child_is_not_held_by_a_function_that_was_stopped() -> None:
+    """Who stops the last one lets it go."""
+    parent = Context()
+
+    def forget() -> weakref.ref[Context]:
+        child = Context(Context(parent))
+        child.after(lambda: None).stop()
+        return weakref.ref(child)
+
+    forgotten = forget()
+    _collect()
+
+    assert forgotten() is None
 
 
 def test_left_child_is_collected() -> None:
@@ -440,6 +451,24 @@ def test_cancel_in_the_middle_of_a_wait_ends_it() -> None:
     assert ctx.wait()
     assert loop.interrupt is None
     assert ctx.statistics().waiters == 0
+
+
+def test_cancel_in_the_middle_of_an_await_ends_it() -> None:
+    """A task that is about to wait is told, too."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, _InterruptedLoop)
+        ctx = Context(timeout=1e9)
+        loop.interrupt = ctx.cancel
+        await ctx.wait_cancelled()
+        ended.append(ctx.cause)
+
+    ended: list[BaseException | None] = []
+    with asyncio.Runner(loop_factory=_InterruptedLoop) as runner:
+        runner.run(main())
+
+    assert ended == [None]
 
 
 def test_cancel_in_the_middle_of_a_registration_runs_the_function() -> None:

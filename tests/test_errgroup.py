@@ -92,6 +92,17 @@ async def test_awaiter_that_gives_up_does_not_stop_the_child(reuse: bool) -> Non
     assert task.exception() is None
 
 
+async def test_awaiter_that_gives_up_is_forgotten(reuse: bool) -> None:
+    """A long-lived child does not collect those who once waited for it."""
+    async with ErrGroup(limit=None, reuse=reuse) as group:
+        task = await group.go(anyio.sleep, 10)
+        for _ in range(3):
+            with anyio.move_on_after(1):
+                await task
+
+        assert not task._awaiters
+
+
 async def test_block_waits_for_its_children(reuse: bool) -> None:
     """When the block has been left, every child has ended."""
     start = anyio.current_time()

@@ -127,30 +127,34 @@ async def test_an_async_iterable_is_advanced_only_for_a_free_slot(run: Run) -> N
 
 
 @both
-async def test_an_async_iterable_that_never_waits_lets_others_run(run: Run) -> None:
+@pytest.mark.parametrize("limit", [10, 5000])
+async def test_an_async_iterable_that_never_waits_lets_others_run(
+    run: Run, limit: int
+) -> None:
     """Neither the source nor the calls need to wait for the loop to get its turn."""
-    done = False
-    turns = 0
+    turns = seen = 0
 
     async def items() -> AsyncIterator[int]:
+        nonlocal seen
         for item in range(2000):
             yield item
+        seen = turns
 
     async def at_once(item: int) -> None:
         pass
 
     async def other() -> None:
         nonlocal turns
-        while not done:
+        while True:
             turns += 1
             await checkpoint()
 
     async with anyio.create_task_group() as tg:
         tg.start_soon(other)
-        await run(at_once, items(), limit=10)
-        done = True
+        await run(at_once, items(), limit=limit)
+        tg.cancel_scope.cancel()
 
-    assert turns > 10
+    assert seen > 10
 
 
 # Errors

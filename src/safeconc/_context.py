@@ -3,15 +3,17 @@
 import math
 import sys
 import time
-import types
 from _thread import TIMEOUT_MAX, allocate_lock, get_ident
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from functools import partial
 from sys import get_asyncgen_hooks
 from threading import Thread
+from types import SimpleNamespace, TracebackType
 from typing import Any, NoReturn, Self, final
+from weakref import ref
 
 import anyio
 from anyio.lowlevel import checkpoint as full_checkpoint
@@ -94,16 +96,49 @@ class Registration:
             self._finished.release()
 
 
+@final
+class _Unraisable:
+    """A call of a registered function that failed, with nobody to raise to."""
+
+    def __init__(self, exc: Exception, fn: object) -> None:
+        self.told = False
+        self._exc = exc
+        self._fn = fn
+
+    def __call__(self, _: object) -> None:
+        self.told = True
+        raise self._exc
+
+    def __repr__(self) -> str:
+        return f"Context.after({self._fn!r})"
+
+
+@final
+class _Bait:
+    __slots__ = ("__weakref__",)
+
+
 def _report(exc: Exception, fn: object) -> None:
-    """Tell ``sys.unraisablehook`` of an error that no caller is there to get."""
-    make: Any = getattr(sys, "UnraisableHookArgs", None)
-    args = (type(exc), exc, exc.__traceback__, "Exception ignored in Context.after", fn)
-    if make is None:  # PyPy has the hook and not the type
-        names = ("exc_type", "exc_value", "exc_traceback", "err_msg", "object")
-        fields: Any = types.SimpleNamespace(**dict(zip(names, args, strict=True)))
-        sys.unraisablehook(fields)
-    else:
-        sys.unraisablehook(make(args))
+    """Tell ``sys.unraisablehook`` of an error.
+
+    Only the interpreter can make what the hook takes. It does so for an error in
+    the callback of a weak reference, and prints what the hook itself raises.
+    """
+    unraisable = _Unraisable(exc, fn)
+    bait = _Bait()
+    reference = ref(bait, unraisable)
+    del bait
+    if not unraisable.told:  # no reference counts: the callback would come much later
+        del reference
+        fields: Any = SimpleNamespace(
+            exc_type=type(exc),
+            exc_value=exc,
+            exc_traceback=exc.__traceback__,
+            err_msg=None,
+            object=unraisable,
+        )
+        with suppress(Exception):
+            sys.unraisablehook(fields)
 
 
 @final
@@ -140,10 +175,14 @@ class _TaskBlock:
     def arm(self, context: "Context") -> None:
         """Have the loop notice the deadline; to be called on the loop."""
         if self.timer is None and not self.left:
-            self.timer = self.loop.call_at(
-                context._deadline_on(self.loop.clock),
-                context._look,
-            )
+            when = context._deadline_on(self.loop.clock)
+            self.timer = self.loop.call_at(when, partial(self._fire, context))
+
+    def _fire(self, context: "Context") -> None:
+        # The loop's word counts: its timers come up to a tick too early, and its
+        # clock need not be the one that the context was made under.
+        if not context.done:
+            context._finish((EXPIRED, None))
 
 
 @final
@@ -481,7 +520,7 @@ class Context(Node):
         self,
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
-        traceback: types.TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
         if await self._unbind(exc_type, exc, traceback):
             self._raise()
@@ -492,7 +531,7 @@ class Context(Node):
         self,
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
-        traceback: types.TracebackType | None,
+        traceback: TracebackType | None,
     ) -> bool:
         """Leave the ``async with`` block; True if it was cut short by this context.
 
@@ -602,7 +641,7 @@ def spend(loop: Loop) -> Awaitable[None]:
     """
     context = ambient.get()
     if context is not None and context.done:
-        deliver(context, loop)
+        deliver(context)
     loop.left -= 1
     if loop.left > 0:
         return checkpoint_if_cancelled()
@@ -610,7 +649,7 @@ def spend(loop: Loop) -> Awaitable[None]:
     return full_checkpoint()
 
 
-def deliver(context: Context, loop: Loop) -> None:
+def deliver(context: Context) -> None:
     """Cancel now what the loop will be told to cancel: we are in a task of it."""
     path: list[Node] = [context]
     for each in path:
@@ -618,7 +657,7 @@ def deliver(context: Context, loop: Loop) -> None:
         if (
             each._end is not None
             and isinstance(block, _TaskBlock)
-            and block.loop is loop
+            and block.loop.is_here()
         ):
             block.deliver()
         path.extend(parent for parent in each._parents if parent not in path)

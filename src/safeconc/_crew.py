@@ -335,8 +335,10 @@ class Crew:
                     if get_referents(driver.variables)[-1] is not mapping:
                         await driver.switch()
                     results[key] = value
-                if worker.retires or cancelling() or context._end is not None:
+                if worker.retires or cancelling():
                     return
+                if context._end is not None:
+                    await self._siblings.refuse()
                 loop.left -= 1
                 if loop.left <= 0:
                     loop.left = BUDGET

@@ -135,7 +135,7 @@ class Siblings:
         """Stop all members, the body included. To be called on the block's loop."""
         self._finish(cause)
         self.close()
-        deliver(self.context, self.loop)
+        deliver(self.context)
 
     def close(self) -> None:
         """Let nothing more start."""
@@ -149,7 +149,7 @@ class Siblings:
         The members are being cancelled, also if the loop has not been told yet; an
         error of theirs now would look like a failure.
         """
-        deliver(self.context, self.loop)
+        deliver(self.context)
         await checkpoint()
         raise self.refusal()
 
