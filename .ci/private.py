@@ -1,8 +1,8 @@
-"""private.py FILE...: fail where a module reaches for what another hides.
+"""private.py FILE...: fail where the package reaches for what another one hides.
 
-Ruff and pyright draw this line around a class. Here it goes around the module:
-two classes may be halves of one thing, but nothing private of asyncio, anyio or
-trio is used, nor of another module of ours.
+Ruff and pyright draw this line around a class. Here it goes around the package:
+our modules are halves of one thing, and what they share users must not touch; but
+nothing private of asyncio, anyio, trio or the interpreter is used.
 """
 
 import ast
@@ -33,11 +33,13 @@ def used(node: ast.AST) -> Iterator[str]:
 
 
 def main(paths: list[str]) -> int:
-    """Print each private name that is used and not defined in its file."""
+    """Print each private name that is used and that none of the files defines."""
+    trees = {path: list(ast.walk(ast.parse(Path(path).read_text()))) for path in paths}
+    known = {
+        name for nodes in trees.values() for node in nodes for name in defined(node)
+    }
     count = 0
-    for path in paths:
-        nodes = list(ast.walk(ast.parse(Path(path).read_text())))
-        known = {name for node in nodes for name in defined(node)}
+    for path, nodes in trees.items():
         for node in nodes:
             for name in used(node):
                 if name[0] == "_" and name[-2:] != "__" and name not in known:

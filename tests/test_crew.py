@@ -174,6 +174,24 @@ async def test_cancelling_one_reused_child_cancels_no_other() -> None:
         first.result()
 
 
+async def test_reused_children_have_the_contextvars_of_their_go() -> None:
+    """A worker goes from one caller's values to another's, and back to none."""
+
+    async def look() -> str:
+        seen = _colour.get()
+        _colour.set("a child's")
+        await checkpoint()
+        return seen
+
+    async with ErrGroup(limit=1, reuse=True) as group:
+        tasks = [await group.go(look)]
+        for colour in ("red", "red", "blue"):
+            _colour.set(colour)
+            tasks.append(await group.go(look))
+
+    assert [task.result() for task in tasks] == ["none", "red", "red", "blue"]
+
+
 async def test_a_reused_child_is_known_as_a_member() -> None:
     """A child that waits in go() of its own full group is told so."""
 

@@ -1,0 +1,132 @@
+"""A signal handler may run between any two steps of a Context: here it does, at each."""
+
+import gc
+import sys
+from collections.abc import Callable
+from itertools import count
+from types import FrameType
+from typing import Any, Self
+
+import pytest
+
+from safeconc import Context
+
+
+class _Signal:
+    """Calls *handler* before the n-th line that safeconc executes."""
+
+    def __init__(self, n: int, handler: Callable[[], object]) -> None:
+        self._left = n
+        self._handler = handler
+
+    @property
+    def came(self) -> bool:
+        return self._left <= 0
+
+    def __call__(self, frame: FrameType, event: str, arg: Any) -> Self | None:
+        if not frame.f_globals["__name__"].startswith("safeconc"):
+            return None
+        if event == "line":
+            self._left -= 1
+            if self._left == 0:
+                self._handler()
+        return self
+
+    def during(self, act: Callable[[], object]) -> object:
+        """Call *act*, and return what it returns."""
+        before = sys.gettrace()
+        sys.settrace(self)
+        try:
+            return act()
+        finally:
+            sys.settrace(before)
+
+
+class _Stage:
+    """A family, what was registered with it, and what ran."""
+
+    def __init__(self) -> None:
+        self.root = Context.root()
+        self.parent = Context(self.root)
+        self.child: Context | None = Context(self.parent)
+        self.won: list[bool] = []
+        self.ran: list[str] = []
+        self.children: list[Context] = []
+
+    def cancel(self) -> None:
+        self.won.append(self.root.cancel())
+
+    def cancel_parent(self) -> None:
+        self.parent.cancel()
+
+    def register(self) -> None:
+        assert self.child is not None
+        self.child.after(lambda: self.ran.append("function"))
+
+    def come_and_go(self) -> None:
+        assert self.child is not None
+        self.child.after(lambda: self.ran.append("stopped")).stop()
+
+    def derive(self) -> None:
+        self.children.append(Context(self.parent))
+
+    def enter_and_leave(self) -> None:
+        assert self.child is not None
+        with self.child:
+            pass
+
+    def look(self) -> None:
+        assert self.child is not None
+        self.child.statistics()
+        repr(self.child)
+        assert self.child.err is self.child.err
+
+
+_actions = [
+    _Stage.cancel,
+    _Stage.cancel_parent,
+    _Stage.register,
+    _Stage.come_and_go,
+    _Stage.derive,
+    _Stage.enter_and_leave,
+    _Stage.look,
+]
+
+
+@pytest.mark.parametrize("handler", _actions, ids=lambda each: each.__name__)
+@pytest.mark.parametrize("action", _actions, ids=lambda each: each.__name__)
+def test_signal_at_each_step_loses_nothing(
+    action: Callable[[_Stage], None], handler: Callable[[_Stage], None]
+) -> None:
+    """Each function runs once, one cancel wins, and no child escapes or is let go."""
+    for step in count(1):
+        stage = _Stage()
+        handle = _Signal(step, lambda stage=stage: handler(stage))  # type: ignore[misc]
+        if action == handler == _Stage.enter_and_leave:
+            break  # one of the two is refused: that is another test
+        handle.during(lambda stage=stage: action(stage))  # type: ignore[misc]
+        registered = (action, handler if handle.came else None).count(_Stage.register)
+        # Only what the parents hold is left of the child.
+        stage.child = None
+        gc.collect(0)
+        stage.cancel()
+
+        assert stage.ran == ["function"] * registered
+        assert stage.won.count(True) == 1
+        assert [child.done for child in stage.children].count(False) == 0
+        if not handle.came:
+            break
+
+
+def test_cancel_at_each_step_of_a_wait_ends_it() -> None:
+    """There is no step at which the wake-up is lost."""
+    for step in count(1):
+        root = Context.root()
+        ctx = Context(Context(root), timeout=1e9)
+        handle = _Signal(step, root.cancel)
+        ended = handle.during(lambda ctx=ctx: ctx.wait(0))  # type: ignore[misc]
+
+        assert ended is handle.came
+        assert ctx.statistics().waiters == 0
+        if not handle.came:
+            break
