@@ -6,6 +6,7 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextvars import ContextVar
 from itertools import count
+from types import MethodType
 from typing import Any
 from unittest.mock import ANY, AsyncMock
 
@@ -409,6 +410,25 @@ class _Later:
         return _double(self._item).__await__()
 
 
+class _Decorated:
+    """A decorator that is an object, and binds like a method."""
+
+    def __init__(self, fn: Callable[..., Awaitable[int]]) -> None:
+        self._fn = fn
+
+    def __call__(self, *args: object) -> Awaitable[int]:
+        return self._fn(*args)
+
+    def __get__(self, instance: object, owner: type) -> MethodType:
+        return MethodType(self, instance)
+
+
+class _Client:
+    @_Decorated
+    async def double(self, item: int) -> int:
+        return await _double(item)
+
+
 def _call_double(item: int) -> Awaitable[int]:
     return _double(item)
 
@@ -421,10 +441,11 @@ def _call_double(item: int) -> Awaitable[int]:
         functools.partial(_double),
         _Doubler(),
         _Doubler().method,
+        _Client().double,
         _Later,
         AsyncMock(side_effect=_double),
     ],
-    ids=["function", "partial", "async __call__", "method", "awaitable", "AsyncMock"],
+    ids=["function", "partial", "object", "method", "decorated", "awaitable", "mock"],
 )
 async def test_whatever_returns_an_awaitable_will_do(run: Run, fn: Any) -> None:
     """A function is judged by what calling it gives."""

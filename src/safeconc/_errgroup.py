@@ -17,7 +17,7 @@ from safeconc._limit import check_limit
 from safeconc._loop import running_loop
 from safeconc._policy._failures import Mode
 from safeconc._policy._slots import Slots
-from safeconc._siblings import Siblings, check_function, make_coroutine
+from safeconc._siblings import Siblings, as_coroutine, check_function
 from safeconc._waiter import Waiter
 
 R = TypeVar("R")
@@ -293,7 +293,7 @@ class ErrGroup:
             foreground=False,
         )
         variables = self._siblings.contextvars()
-        coroutine = make_coroutine(variables, fn, *args)
+        coroutine = as_coroutine(fn, variables.run(fn, *args))
         self._background.add(task)
         self._started += 1
         self._spawn(task, variables, coroutine)
@@ -392,7 +392,7 @@ class ErrGroup:
     ) -> Task[R]:
         try:
             variables = self._siblings.contextvars()
-            coroutine = make_coroutine(variables, fn, *args)
+            coroutine = as_coroutine(fn, variables.run(fn, *args))
             task: Task[R] = Task(
                 self,
                 name or getattr(fn, "__qualname__", None) or _name_of(fn),

@@ -313,13 +313,6 @@ async def call(fn: Callable[..., Awaitable[Any]], *args: Any) -> Any:
     return await as_coroutine(fn, fn(*args))
 
 
-def make_coroutine(
-    variables: ContextVars, fn: Callable[..., Awaitable[Any]], *args: Any
-) -> Coroutine[Any, Any, Any]:
-    """Call *fn* in *variables* and make sure that a coroutine comes out."""
-    return as_coroutine(fn, variables.run(fn, *args))
-
-
 def as_coroutine(fn: object, made: Any) -> Coroutine[Any, Any, Any]:
     """Return what a call of *fn* made, or say that *fn* is no coroutine function."""
     if type(made) is CoroutineType or isinstance(made, Coroutine):
