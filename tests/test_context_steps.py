@@ -146,3 +146,41 @@ def test_cancel_at_each_step_of_a_wait_ends_it() -> None:
         assert ctx.statistics().waiters == 0
         if not handle.came:
             break
+
+
+def test_registration_may_fail_at_each_step_of_leaving(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever leaves the block meanwhile is not told of another thread's failure."""
+    starting, failing = threading.Event(), threading.Event()
+    original = threading.Thread.start
+
+    def start(self: threading.Thread) -> None:
+        starting.set()
+        failing.wait(0.05)
+        raise RuntimeError("can't start new thread")
+
+    def register() -> None:
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            ctx.after(lambda: None)
+
+    def fail() -> None:
+        failing.set()
+        thread.join()
+
+    monkeypatch.setattr("threading.Thread.start", start)
+    for step in count(1):
+        starting.clear()
+        failing.clear()
+        ctx = Context.root(timeout=1e9)
+        thread = threading.Thread(target=register)
+        handle = _Signal(step, fail)
+        ctx.__enter__()
+        original(thread)
+        starting.wait()
+        handle.during(lambda ctx=ctx: ctx.__exit__(None, None, None))  # type: ignore[misc]
+        thread.join()
+
+        assert ctx.done
+        if not handle.came:
+            break

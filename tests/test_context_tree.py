@@ -1,7 +1,6 @@
 """Trees of contexts, deep, wide and random, against a model of how each one ends."""
 
 import dataclasses
-import gc
 import math
 import weakref
 from typing import Any
@@ -12,6 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from safeconc import Context, ContextCancelled, ContextStatistics, DeadlineExceeded
+from tests.together import collect
 
 DEPTH = 5000
 WIDTH = 10_000
@@ -51,8 +51,7 @@ def test_deep_chain_is_collected() -> None:
     forgotten = weakref.ref(leaf)
 
     del leaf
-    for _ in range(3):
-        gc.collect()
+    collect()
 
     assert forgotten() is None
     assert root.statistics().children == 0

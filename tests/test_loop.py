@@ -16,14 +16,9 @@ from anyio.lowlevel import checkpoint
 from safeconc._loop import Loop, here, in_task, running_loop
 from tests.conftest import VirtualClockEventLoop
 from tests.harness import on_asyncio
+from tests.together import in_thread
 
 backends = pytest.mark.parametrize("backend", ["asyncio", "trio"])
-
-
-def _in_thread(fn: Callable[[], object]) -> None:
-    thread = threading.Thread(target=fn)
-    thread.start()
-    thread.join()
 
 
 async def _running_loop() -> Loop:
@@ -88,7 +83,7 @@ async def test_thread_of_a_loop_is_no_loop_of_its_own() -> None:
     """A thread that a task starts is a plain one."""
     seen: list[object] = []
 
-    _in_thread(lambda: seen.append(here()))
+    in_thread(lambda: seen.append(here()))
 
     assert seen == [None]
 
@@ -180,7 +175,7 @@ async def test_clock_is_exact_when_it_is_virtual() -> None:
     seen: list[float] = []
     await anyio.sleep(5)
 
-    _in_thread(lambda: seen.append(clock()))
+    in_thread(lambda: seen.append(clock()))
 
     assert seen == [clock()] == [anyio.current_time()] == [5]
 
@@ -242,7 +237,7 @@ async def test_hop_calls_in_the_thread_of_the_loop() -> None:
     def ask() -> None:
         loop.hop(lambda: seen.append(threading.get_ident()))
 
-    _in_thread(ask)
+    in_thread(ask)
     ask()
     before = list(seen)
     while len(seen) < 2:

@@ -1,12 +1,13 @@
 """Concurrency that ends when its block ends.
 
-Layers, lowest first; a module imports only from rows above its own::
+Layers, lowest first; a module imports only what stands before it::
 
     _policy                         decisions without waiting
     _loop  _limit  _waiter          what we need of an event loop
     _context                        a deadline and a cause
-    _siblings  _crew                members that fail together, and who runs them
-    _progress  _run                 items in, results out
+    _siblings                       members that fail together
+    _crew  _progress                who runs them, and who watches
+    _run                            items in, results out
     _errgroup  _fanout              the primitives
     antipatterns                    each vice beside its cure
     _demo                           runs them, and shows it

@@ -294,8 +294,10 @@ class Context(Node):
     ) -> Self:
         """Make a context that has no parent, whatever the ambient one is.
 
-        For work that must go on when the caller is cancelled: a flush, an audit
-        record. It still needs its own way to end.
+        For work that must go on when the caller's context ends: a flush, an audit
+        record. It still needs its own way to end. In a task, the scopes around the
+        block cancel it all the same; shield it from them with
+        ``anyio.CancelScope(shield=True)``.
         """
         previous = ambient.get()
         if previous is None:

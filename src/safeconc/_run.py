@@ -25,7 +25,14 @@ from safeconc._limit import check_limit
 from safeconc._policy._rate import Rate
 from safeconc._policy._window import Window
 from safeconc._progress import Bar
-from safeconc._siblings import Siblings, call, check_function, is_plain, raise_fatal
+from safeconc._siblings import (
+    NotACoroutineFunction,
+    Siblings,
+    call,
+    check_function,
+    is_plain,
+    raise_fatal,
+)
 from safeconc._waiter import Waiter
 
 END: Any = object()
@@ -207,7 +214,8 @@ class Run(ABC):
 
     def failed(self, key: int, error: BaseException) -> None:
         """Take the error of an item."""
-        if self._return_exceptions and isinstance(error, Exception):
+        mistaken = isinstance(error, NotACoroutineFunction)
+        if self._return_exceptions and isinstance(error, Exception) and not mistaken:
             self.failures += 1
             self.crew.results[key] = error
         else:

@@ -296,10 +296,15 @@ def check_function(fn: object) -> None:
 
 def is_plain(fn: object) -> bool:
     """Tell whether a call of *fn* only makes a coroutine and runs no code yet."""
+    if isinstance(fn, MethodType):
+        fn = fn.__func__
     # By the code's own flag: a sync wrapper may be marked as a coroutine function.
-    return isinstance(fn, (FunctionType, MethodType)) and bool(
-        fn.__code__.co_flags & CO_COROUTINE
-    )
+    return isinstance(fn, FunctionType) and bool(fn.__code__.co_flags & CO_COROUTINE)
+
+
+@final
+class NotACoroutineFunction(TypeError):  # noqa: N818 - users see a TypeError
+    """What was to be called for a coroutine makes none: a mistake, not a failure."""
 
 
 def raise_fatal(exc: BaseException) -> None:
@@ -320,7 +325,7 @@ def as_coroutine(fn: object, made: Any) -> Coroutine[Any, Any, Any]:
     if isinstance(made, Awaitable):
         return _await(made)  # pyright: ignore[reportUnknownArgumentType] - likewise
     name = getattr(fn, "__qualname__", repr(fn))
-    raise TypeError(
+    raise NotACoroutineFunction(
         f"{name} is not a coroutine function: calling it returned {made!r}; write "
         "'async def', or run blocking code with anyio.to_thread.run_sync"
     )

@@ -1,0 +1,88 @@
+"""Threads that are made to meet, and what else tests of a Context need of the world."""
+
+import asyncio
+import gc
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from safeconc import Context
+from tests.conftest import UVLOOP, VirtualClockEventLoop
+
+on_trio = pytest.mark.parametrize("anyio_backend", ["trio"], indirect=True)
+backends = pytest.mark.parametrize(
+    "backend, options",
+    [
+        pytest.param("asyncio", {"use_uvloop": UVLOOP}, id="asyncio"),
+        pytest.param("trio", {}, id="trio"),
+    ],
+)
+"""For tests that are not async themselves: they run loops, in threads or in turn."""
+
+
+def in_thread(fn: Callable[[], object]) -> None:
+    """Call *fn* in a thread while this one, with its event loop, stands still."""
+    thread = threading.Thread(target=fn)
+    thread.start()
+    thread.join()
+
+
+async def call(fn: Callable[[], object]) -> None:
+    """Call *fn*, in a task that is made for it."""
+    fn()
+
+
+def collect() -> None:
+    """Have what is unreachable go: PyPy needs more than one round."""
+    for _ in range(3):
+        gc.collect()
+
+
+def standing_still(timeout: float) -> Context:
+    """Make a context on the clock of a loop that no longer runs.
+
+    So its deadline has not passed when a thread looks at it; it comes only to
+    one that waits, since threads wait in real time.
+    """
+
+    async def make() -> Context:
+        return Context.root(timeout=timeout)
+
+    with asyncio.Runner(loop_factory=VirtualClockEventLoop) as runner:
+        return runner.run(make())
+
+
+def run_together(*fns: Callable[[], object]) -> None:
+    """Call each in a thread, all at once; raise what one of them raised."""
+    barrier = threading.Barrier(len(fns))
+    errors: list[BaseException] = []
+
+    def run(fn: Callable[[], object]) -> None:
+        barrier.wait()
+        try:
+            fn()
+        except BaseException as exc:
+            errors.append(exc)
+
+    threads = [threading.Thread(target=run, args=(fn,)) for fn in fns]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for error in errors:
+        raise error
+
+
+def when_awaited(ctx: Context, act: Callable[[], object]) -> threading.Thread:
+    """Start a thread that acts when somebody waits for the end of *ctx*."""
+
+    def run() -> None:
+        while not ctx.statistics().waiters:
+            time.sleep(0)
+        act()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
