@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import anyio
-import anyio.to_thread
 import pytest
 import trio
 import trio.testing
@@ -197,7 +196,11 @@ def test_error_in_after_is_told_at_once_without_reference_counts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Where garbage is collected later, as by PyPy, the hook is called by hand."""
-    monkeypatch.setattr("safeconc._context.ref", lambda *_: None)
+
+    def never_called_back(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr("safeconc._context.ref", never_called_back)
     reported = _hook(monkeypatch)
     ctx = Context()
     ctx.after(_fail)

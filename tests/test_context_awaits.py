@@ -8,7 +8,6 @@ import anyio
 import anyio.to_thread
 import pytest
 import trio
-import trio.testing
 from anyio.lowlevel import checkpoint
 
 from safeconc import (

@@ -4,7 +4,6 @@ import asyncio
 import threading
 
 import anyio
-import anyio.to_thread
 import pytest
 from anyio.lowlevel import checkpoint
 

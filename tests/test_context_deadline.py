@@ -3,7 +3,6 @@
 import math
 
 import anyio
-import anyio.to_thread
 import pytest
 
 from safeconc import (

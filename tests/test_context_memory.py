@@ -5,7 +5,6 @@ import math
 import weakref
 
 import anyio
-import anyio.to_thread
 import pytest
 from anyio.lowlevel import checkpoint
 

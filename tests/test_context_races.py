@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import anyio
-import anyio.to_thread
 import pytest
 from anyio.lowlevel import checkpoint
 
@@ -17,7 +16,7 @@ from safeconc import (
 )
 from tests.together import backends, collect, run_together
 
-ROUNDS = 200
+ROUNDS = 100
 """How often a race is run: enough to see it lost, in a fraction of a second."""
 
 

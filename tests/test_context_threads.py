@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import anyio
-import anyio.to_thread
 import pytest
 
 from safeconc import (

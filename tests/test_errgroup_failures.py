@@ -23,7 +23,7 @@ def reuse(request: pytest.FixtureRequest) -> bool:
     return choice
 
 
-async def fail(error: BaseException, delay: float = 1) -> None:
+async def fail(error: BaseException, delay: float = 0.01) -> None:
     """Raise *error*, after a while."""
     await anyio.sleep(delay)
     raise error
@@ -114,7 +114,7 @@ async def test_later_errors_are_kept(reuse: bool) -> None:
                 await anyio.sleep_forever()
             finally:
                 with anyio.CancelScope(shield=True):
-                    await anyio.sleep(1)
+                    await anyio.sleep(0.01)
                 raise third
 
     assert caught.value is first
@@ -263,7 +263,7 @@ async def test_awaiter_that_handles_the_error_cannot_save_the_block(
                 await task
             except ValueError:
                 pass
-            await anyio.sleep(1)
+            await anyio.sleep(0.01)
             pytest.fail("went on after a failure")
 
 
@@ -287,7 +287,7 @@ async def test_awaiter_that_is_cancelled_with_the_child_is_cancelled(
     """One cancellation for both is no error of the child's."""
     for _ in range(5):  # trio chooses who is first
         group = ErrGroup(limit=None, reuse=reuse)
-        with anyio.move_on_after(1) as scope:
+        with anyio.move_on_after(0.01) as scope:
             async with group:
                 task = await group.go(anyio.sleep_forever)
                 await task
@@ -318,12 +318,12 @@ async def test_awaiter_in_a_group_that_is_cancelled_is_quiet(reuse: bool) -> Non
 async def test_cancelled_child_ends_alone(reuse: bool) -> None:
     """Stopping one child is nobody else's business."""
     async with ErrGroup(limit=None, reuse=reuse) as group:
-        sibling = await group.go(anyio.sleep, 5)
+        sibling = await group.go(anyio.sleep, 0.05)
         task = await group.go(anyio.sleep_forever)
         await anyio.wait_all_tasks_blocked()
         task.cancel()
         task.cancel()
-        later = await group.go(anyio.sleep, 5)
+        later = await group.go(anyio.sleep, 0.05)
 
     assert sibling.exception() is None
     assert later.exception() is None
@@ -351,7 +351,7 @@ async def test_child_cancelled_before_it_began(reuse: bool) -> None:
 async def test_one_of_many_cancelled_before_they_began(reuse: bool) -> None:
     """The right one is taken out of the queue."""
     async with ErrGroup(limit=None, reuse=reuse) as group:
-        tasks = [group.go_nowait(anyio.sleep, 1) for _ in range(3)]
+        tasks = [group.go_nowait(anyio.sleep, 0.01) for _ in range(3)]
         tasks[1].cancel()
 
     assert [_outcome(task) for task in tasks] == ["done", "cancelled", "done"]
@@ -386,7 +386,7 @@ async def test_child_that_finishes_all_the_same_has_its_result(reuse: bool) -> N
 
     async def stubborn() -> int:
         with anyio.CancelScope(shield=True):
-            await anyio.sleep(5)
+            await anyio.sleep(0.05)
         return 7
 
     async with ErrGroup(limit=None, reuse=reuse) as group:
@@ -419,7 +419,7 @@ async def test_child_may_cancel_its_own_task(reuse: bool) -> None:
 
     async with ErrGroup(limit=None, reuse=reuse) as group:
         own.append(group.go_nowait(stop))
-        sibling = group.go_nowait(anyio.sleep, 1)
+        sibling = group.go_nowait(anyio.sleep, 0.01)
 
     assert _outcome(own[0]) == "cancelled"
     assert _outcome(sibling) == "done"
@@ -512,7 +512,7 @@ async def test_cancel_of_a_block_that_waits_for_children(reuse: bool) -> None:
     """A body that has finished does not keep the end from being quiet."""
 
     async def stop(group: ErrGroup) -> None:
-        await anyio.sleep(1)
+        await anyio.sleep(0.01)
         group.cancel()
 
     async with ErrGroup(limit=None, reuse=reuse) as group:
@@ -554,7 +554,7 @@ async def test_error_after_cancel_is_raised(reuse: bool) -> None:
 async def test_deadline_of_an_outer_block_is_told_by_that_block(reuse: bool) -> None:
     """Where the parent's own block is cut short, too, its error is the one raised."""
     group: ErrGroup | None = None
-    outer = Context(timeout=1)
+    outer = Context(timeout=0.01)
 
     with pytest.raises(DeadlineExceeded) as caught:
         async with outer:
@@ -630,7 +630,7 @@ async def test_parents_end_counts_also_in_a_finished_body(reuse: bool) -> None:
     parent = Context()
 
     async def stop() -> None:
-        await anyio.sleep(1)
+        await anyio.sleep(0.01)
         parent.cancel()
 
     with pytest.raises(ContextCancelled):
@@ -648,7 +648,7 @@ async def test_outer_cancellation_passes_through(reuse: bool) -> None:
     tasks: list[Task[None]] = []
 
     group = ErrGroup(limit=None, reuse=reuse)
-    with anyio.move_on_after(1) as scope:
+    with anyio.move_on_after(0.01) as scope:
         async with group:
             tasks.append(await group.go(anyio.sleep_forever))
             await anyio.sleep_forever()
@@ -978,7 +978,7 @@ async def test_error_raised_after_a_thrown_one_has_no_context(reuse: bool) -> No
     """A child that handled an error and went on fails later with a clean one."""
 
     async def handle() -> None:
-        with anyio.move_on_after(1):
+        with anyio.move_on_after(0.01):
             await anyio.sleep_forever()
         await checkpoint()
         raise ValueError("no")

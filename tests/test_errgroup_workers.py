@@ -65,7 +65,7 @@ async def test_children_have_tasks_of_their_own_by_default() -> None:
 
     async def look() -> None:
         tasks.append(anyio.get_current_task().id)
-        await anyio.sleep(1)
+        await anyio.sleep(0.01)
 
     async with ErrGroup(limit=None) as group:
         for _ in range(20):
@@ -78,22 +78,26 @@ async def test_children_that_wait_run_side_by_side() -> None:
     """As many workers as there are children that wait: reuse costs no concurrency."""
     async with ErrGroup(limit=None, reuse=True) as group:
         for _ in range(20):
-            group.go_nowait(anyio.sleep, 1)
+            group.go_nowait(anyio.sleep_forever)
         await anyio.wait_all_tasks_blocked()
+
         assert len(_workers()) == 20
+        group.cancel()
 
 
 async def test_idle_workers_are_at_most_64() -> None:
     """A burst leaves no more than that parked."""
+    gate = anyio.Event()
     async with ErrGroup(limit=None, reuse=True) as group:
         for _ in range(MAX_IDLE + 36):
-            group.go_nowait(anyio.sleep, 1)
+            group.go_nowait(gate.wait)
         await anyio.wait_all_tasks_blocked()
-        assert len(_workers()) == MAX_IDLE + 36
-        await anyio.sleep(2)
+        at_work = len(_workers())
+        gate.set()
         await anyio.wait_all_tasks_blocked()
 
         assert MAX_IDLE == 64
+        assert at_work == MAX_IDLE + 36
         assert len(_workers()) == MAX_IDLE
 
 
@@ -239,7 +243,7 @@ async def test_scopes_work_inside_children(reuse: bool) -> None:
     seen: list[bool] = []
 
     async def work() -> None:
-        with anyio.move_on_after(1) as scope:
+        with anyio.move_on_after(0.01) as scope:
             await anyio.sleep_forever()
         seen.append(scope.cancelled_caught)
         await checkpoint()
@@ -258,11 +262,11 @@ async def test_asyncio_timeout_works_inside_children(reuse: bool) -> None:
 
     async def work() -> None:
         try:
-            async with asyncio.timeout(1):
-                await asyncio.sleep(10)
+            async with asyncio.timeout(0.01):
+                await asyncio.sleep(0.1)
         except TimeoutError:
             seen.append("timeout")
-        await asyncio.sleep(1)
+        await asyncio.sleep(0.01)
 
     async with ErrGroup(limit=1, reuse=reuse) as group:
         for _ in range(3):
@@ -278,7 +282,7 @@ async def test_task_groups_work_inside_children(reuse: bool) -> None:
     seen: list[int] = []
 
     async def leaf(number: int) -> None:
-        await anyio.sleep(1)
+        await anyio.sleep(0.01)
         seen.append(number)
 
     async def work(first: int) -> None:

@@ -158,12 +158,12 @@ class Siblings:
         failed = self.failures.errors
         if failed:
             error = _Refusal(
-                f"{self.label} has failed and starts nothing more: {failed[0]!r}"
+                self, f"{self.label} has failed and starts nothing more: {failed[0]!r}"
             )
             error.__cause__ = failed[0]
             return error
         return _Refusal(
-            f"{self.label} has ended; start work inside its 'async with' block"
+            self, f"{self.label} has ended; start work inside its 'async with' block"
         )
 
     async def __aexit__(
@@ -199,7 +199,7 @@ class Siblings:
             self.context._on_delivery(None)
         failure = self.failures.outcome()
         if failure is None:
-            if isinstance(exc, _Refusal) and not quiet:
+            if exc is not None and self._is_refusal(exc) and not quiet:
                 self.context.check()
             return quiet
         if passing is not None:
@@ -243,17 +243,28 @@ class Siblings:
 
     def _without_cancellation(self, exc: BaseException) -> BaseException | None:
         """Drop what the cancellation of the block left in an error."""
-        ours = (self.cancelled_class, _Refusal)
-        if isinstance(exc, ours):
-            return None
         if isinstance(exc, BaseExceptionGroup):
-            return exc.split(ours)[1]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        return exc
+            return exc.split(self._is_aftermath)[1]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        return None if self._is_aftermath(exc) else exc
+
+    def _is_aftermath(self, exc: BaseException) -> bool:
+        return isinstance(exc, self.cancelled_class) or self._is_refusal(exc)
+
+    def _is_refusal(self, exc: BaseException) -> bool:
+        return isinstance(exc, _Refusal) and exc.by is self
 
 
 @final
-class _Refusal(RuntimeError):  # noqa: N818 - users see a RuntimeError
+class _Refusal(RuntimeError):  # noqa: N818 - shown as what it is to users
     """It was too late. A member that ends by it was about to be cancelled."""
+
+    def __init__(self, by: Siblings, message: str) -> None:
+        super().__init__(message)
+        self.by = by
+
+
+_Refusal.__module__ = "builtins"
+_Refusal.__name__ = _Refusal.__qualname__ = "RuntimeError"
 
 
 def _nothing() -> None:
@@ -303,8 +314,12 @@ def is_plain(fn: object) -> bool:
 
 
 @final
-class NotACoroutineFunction(TypeError):  # noqa: N818 - users see a TypeError
+class NotACoroutineFunction(TypeError):  # noqa: N818 - likewise
     """What was to be called for a coroutine makes none: a mistake, not a failure."""
+
+
+NotACoroutineFunction.__module__ = "builtins"
+NotACoroutineFunction.__name__ = NotACoroutineFunction.__qualname__ = "TypeError"
 
 
 def raise_fatal(exc: BaseException) -> None:
