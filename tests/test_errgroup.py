@@ -1021,3 +1021,31 @@ async def test_cause_must_be_an_exception(reuse: bool, cause: Any) -> None:
         task = await group.go(give, 1)
 
     assert task.result() == 1
+
+
+async def test_child_that_awaits_itself_is_told(reuse: bool) -> None:
+    """It would wait for ever, so it raises at once."""
+    tasks: list[Task[Any]] = []
+
+    async def wait() -> None:
+        await checkpoint()
+        await tasks[0]
+
+    with pytest.raises(RuntimeError, match="awaits itself"):
+        async with ErrGroup(limit=None, reuse=reuse) as group:
+            tasks.append(await group.go(wait))
+
+
+async def test_child_cancelled_before_it_began_does_not_begin(reuse: bool) -> None:
+    """Not even up to its first await, on a task of its own or on a worker."""
+    begun: list[int] = []
+
+    async def begin() -> None:
+        begun.append(1)
+
+    async with ErrGroup(limit=None, reuse=reuse) as group:
+        task = group.go_nowait(begin)
+        task.cancel()
+
+    assert begun == []
+    assert repr(task).endswith("begin cancelled>")

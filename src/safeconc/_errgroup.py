@@ -129,6 +129,8 @@ class Task(Generic[R_co]):
     async def _wait(self) -> R_co:
         await spend(running_loop())
         if not self._done:
+            if self._group._current_member() is self:
+                raise RuntimeError(f"{self._name} awaits itself, and would for ever")
             waiter = Waiter()
             if self._awaiters is None:
                 self._awaiters = []
@@ -354,6 +356,8 @@ class ErrGroup:
     async def _wait_for_slot(self) -> bool:
         """Wait until a slot is ours; False if the group has ended instead."""
         holder = self._current_member()
+        if holder is not None and not holder._foreground:
+            holder = None
         if holder is not None and (circle := self._slots.circle()) is not None:
             names = ", ".join(task.name for task in (*circle, holder))
             raise RuntimeError(
@@ -380,12 +384,11 @@ class ErrGroup:
             waiter.hand()
 
     def _current_member(self) -> Task[Any] | None:
-        """Return the child that the calling task is, if it holds a slot."""
+        """Return the child that the calling task is, if it is one."""
         if self._crew is not None and (worker := self._crew.current()) is not None:
             job: Task[Any] | None = worker.job
             return job
-        task = self._members.get(self._siblings.loop.current_task())
-        return task if task is not None and task._foreground else None
+        return self._members.get(self._siblings.loop.current_task())
 
     def _start_in_slot(
         self, fn: Callable[..., Awaitable[R]], args: tuple[Any, ...], name: str | None
@@ -424,6 +427,11 @@ class ErrGroup:
     async def _run(self, task: Task[Any], coroutine: Coroutine[Any, Any, Any]) -> None:
         """Be the task of a child."""
         del self._unstarted[task]
+        if task._cancelled or self._siblings.over:
+            # As on a crew: cancelled before it began, it does not begin.
+            coroutine.close()
+            self._children.cancelled(task)
+            return
         key = self._siblings.loop.current_task()
         self._members[key] = task
         try:
@@ -445,13 +453,11 @@ class ErrGroup:
     def _cancel_child(self, task: Task[Any]) -> None:
         if task._cancel is not None:
             task._cancel()
-        else:
-            for job in self._children.queue:
-                if job[0] is task:
-                    self._children.queue.remove(job)
-                    job[2].close()
-                    self._children.cancelled(task)
-                    return
+            return
+        job = next(job for job in self._children.queue if job[0] is task)
+        self._children.queue.remove(job)
+        job[2].close()
+        self._children.cancelled(task)
 
     def _ended(self, task: Task[Any]) -> None:
         if task._foreground:

@@ -34,8 +34,8 @@ class Siblings:
         self.failures = Failures(self.label, errors)
         self.context = Context(name=self.name)
         self.over = False
-        self.on_over: Callable[[], None] = _nothing
-        self.find_lost: Callable[[], bool] = _none_lost
+        self.on_over: Callable[[], None]  # what else to do when nothing may start
+        self.find_lost: Callable[[], bool]  # whether a member's task never began
         self.loop: Loop
         self.tasks: TaskGroup
         self._quiet: object = None
@@ -195,15 +195,13 @@ class Siblings:
             self.close()
             # These lead back to us: without them the end is the end, and no
             # pass of the collector is needed.
-            self.on_over, self.find_lost = _nothing, _none_lost
+            del self.on_over, self.find_lost
             self.context._on_delivery(None)
         failure = self.failures.outcome()
         if failure is None:
             if exc is not None and self._is_refusal(exc) and not quiet:
                 self.context.check()
             return quiet
-        if passing is not None:
-            rearm(passing)
         if failure is exc:
             return False
         context = failure.__context__
@@ -265,14 +263,6 @@ class _Refusal(RuntimeError):  # noqa: N818 - shown as what it is to users
 
 _Refusal.__module__ = "builtins"
 _Refusal.__name__ = _Refusal.__qualname__ = "RuntimeError"
-
-
-def _nothing() -> None:
-    pass
-
-
-def _none_lost() -> bool:
-    return False
 
 
 def _never() -> int:
