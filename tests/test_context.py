@@ -9,22 +9,8 @@ from typing import Any
 import pytest
 
 import safeconc
-from safeconc import (
-    Context,
-    ContextCancelled,
-    ContextStatistics,
-    DeadlineExceeded,
-    current_context,
-)
-
-NOTHING = ContextStatistics(children=0, waiters=0, registrations=0)
-
-
-def _end(context: Context) -> tuple[type[BaseException] | None, object]:
-    """Look at how a context ended."""
-    error = context.err
-    return (None if error is None else type(error)), context.cause
-
+from safeconc import Context, ContextCancelled, DeadlineExceeded, current_context
+from tests.together import NOTHING, ending
 
 # A context that lives
 
@@ -85,7 +71,7 @@ def test_cancel_comes_too_late_after_the_deadline() -> None:
     ctx = Context(timeout=0)
 
     assert not ctx.cancel(ValueError())
-    assert _end(ctx) == (DeadlineExceeded, None)
+    assert ending(ctx) == (DeadlineExceeded, None)
 
 
 def test_error_names_the_context_and_the_cause() -> None:
@@ -148,7 +134,7 @@ def test_end_of_the_parent_ends_the_child() -> None:
 
     parent.cancel(cause)
 
-    assert _end(child) == (ContextCancelled, cause)
+    assert ending(child) == (ContextCancelled, cause)
 
 
 def test_end_of_the_child_leaves_the_parent_alone() -> None:
@@ -204,7 +190,7 @@ def test_child_of_an_ended_parent_has_ended(timeout: float | None) -> None:
 
     child = Context(parent, timeout=timeout)
 
-    assert _end(child) == (ContextCancelled, cause)
+    assert ending(child) == (ContextCancelled, cause)
 
 
 def test_grandchild_ends_with_a_middle_that_is_held_by_nobody() -> None:
@@ -320,7 +306,7 @@ def test_leaving_the_block_ends_it() -> None:
         pass
 
     assert str(ctx.err) == ("request is over: the block it belongs to has been left")
-    assert _end(ctx) == (ContextCancelled, None)
+    assert ending(ctx) == (ContextCancelled, None)
 
 
 def test_leaving_the_block_ends_children_and_grandchildren() -> None:

@@ -14,20 +14,8 @@ import pytest
 import trio
 import trio.testing
 
-from safeconc import (
-    Context,
-    ContextStatistics,
-    DeadlineExceeded,
-    Registration,
-)
-from tests.together import (
-    collect,
-    in_thread,
-    on_trio,
-    standing_still,
-)
-
-NOTHING = ContextStatistics(children=0, waiters=0, registrations=0)
+from safeconc import Context, DeadlineExceeded, Registration
+from tests.together import NOTHING, collect, in_thread, on_trio, standing_still
 
 
 def _clock() -> Callable[[], float]:

@@ -21,12 +21,7 @@ from safeconc import (
 )
 from tests.conftest import VirtualClockEventLoop
 from tests.harness import on_asyncio
-from tests.together import (
-    call,
-    collect,
-    in_thread,
-    on_trio,
-)
+from tests.together import call, collect, in_thread, on_trio
 
 # Our own awaits
 

@@ -7,17 +7,9 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from safeconc import (
-    Context,
-    ContextCancelled,
-    DeadlineExceeded,
-    current_context,
-)
+from safeconc import Context, ContextCancelled, DeadlineExceeded, current_context
 from tests.harness import on_asyncio
-from tests.together import (
-    call,
-    in_thread,
-)
+from tests.together import call, in_thread
 
 # What is cut short
 
@@ -182,7 +174,7 @@ async def test_error_beats_the_cancellation() -> None:
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
 async def test_error_of_the_body_passes(error: type[BaseException]) -> None:
-    """It is that very object, and the context is over."""
+    """The block adds nothing to it, and is over."""
     raised = error()
     ctx = Context()
 
@@ -328,7 +320,7 @@ async def test_block_inside_a_shield_is_bound_all_the_same() -> None:
 
 
 async def test_leaving_ends_it_and_its_children() -> None:
-    """Nothing that was derived inside outlives the block."""
+    """A task that derives contexts need not end them."""
     async with Context() as ctx:
         child = Context()
 

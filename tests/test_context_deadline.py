@@ -5,19 +5,8 @@ import math
 import anyio
 import pytest
 
-from safeconc import (
-    Context,
-    ContextCancelled,
-    DeadlineExceeded,
-)
-from tests.together import in_thread
-
-
-def _end(context: Context) -> tuple[type[BaseException] | None, object]:
-    """Look at how a context ended."""
-    error = context.err
-    return (None if error is None else type(error)), context.cause
-
+from safeconc import Context, ContextCancelled, DeadlineExceeded
+from tests.together import ending, in_thread
 
 # Looked at
 
@@ -32,7 +21,7 @@ async def test_deadline_is_exact() -> None:
     await anyio.sleep_until(5)
 
     assert not before
-    assert _end(ctx) == (DeadlineExceeded, None)
+    assert ending(ctx) == (DeadlineExceeded, None)
     assert str(ctx.err) == "Context ran past its deadline"
 
 
@@ -138,7 +127,7 @@ async def test_deadline_of_the_parent_ends_the_child_by_deadline() -> None:
 
     await anyio.sleep(5)
 
-    assert _end(child) == (DeadlineExceeded, None)
+    assert ending(child) == (DeadlineExceeded, None)
 
 
 @pytest.mark.virtual_clock
@@ -152,7 +141,7 @@ async def test_parent_cancelled_before_its_deadline_cancels_the_child() -> None:
     parent.cancel(cause)
     await anyio.sleep(3)
 
-    assert _end(child) == (ContextCancelled, cause)
+    assert ending(child) == (ContextCancelled, cause)
 
 
 # Across clocks

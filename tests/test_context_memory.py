@@ -8,16 +8,8 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from safeconc import (
-    Context,
-    ContextCancelled,
-    ContextStatistics,
-    DeadlineExceeded,
-)
-from tests.together import collect
-
-NOTHING = ContextStatistics(children=0, waiters=0, registrations=0)
-
+from safeconc import Context, ContextCancelled, DeadlineExceeded
+from tests.together import NOTHING, collect
 
 # What is counted
 

@@ -10,10 +10,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from safeconc import (
-    Context,
-    ContextCancelled,
-)
+from safeconc import Context, ContextCancelled
 from tests.together import backends, collect, run_together
 
 ROUNDS = 100

@@ -111,16 +111,19 @@ def test_signal_at_each_step_loses_nothing(
     if action == handler == _Stage.enter_and_leave:
         return  # one of the two is refused: that is another test
     stages: list[_Stage] = []
-    came = True
-    while came:
+
+    def came_at(step: int) -> bool:
         stage = _Stage()
         stages.append(stage)
-        handle = _Signal(len(stages), partial(handler, stage))
-        handle.during(partial(action, stage))
-        came = handle.came
+        signal = _Signal(step, partial(handler, stage))
+        signal.during(partial(action, stage))
         stage.child = None
+        return signal.came
+
+    for step in count(1):
+        if not came_at(step):
+            break
     # Only what the parents hold is left of the children.
-    del stage, handle
     collect()
     for each in stages:
         each.cancel()
@@ -141,15 +144,15 @@ def test_cancel_at_each_step_of_a_wait_ends_it() -> None:
     for step in count(1):
         root = Context.root()
         ctx = Context(Context(root), timeout=1e9)
-        handle = _Signal(step, root.cancel)
+        signal = _Signal(step, root.cancel)
         thread = threading.Thread(target=cancel_when_awaited)
         thread.start()
-        ended = handle.during(ctx.wait)
+        ended = signal.during(ctx.wait)
         thread.join()
 
         assert ended
         assert ctx.statistics().waiters == 0
-        if not handle.came:
+        if not signal.came:
             break
 
 
@@ -179,13 +182,13 @@ def test_registration_may_fail_at_each_step_of_leaving(
         failing.clear()
         ctx = Context.root(timeout=1e9)
         thread = threading.Thread(target=register)
-        handle = _Signal(step, fail)
+        signal = _Signal(step, fail)
         ctx.__enter__()
         original(thread)
         starting.wait()
-        handle.during(lambda ctx=ctx: ctx.__exit__(None, None, None))  # type: ignore[misc]
+        signal.during(lambda ctx=ctx: ctx.__exit__(None, None, None))  # type: ignore[misc]
         thread.join()
 
         assert ctx.done
-        if not handle.came:
+        if not signal.came:
             break

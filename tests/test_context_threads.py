@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -11,18 +12,9 @@ from typing import Any
 import anyio
 import pytest
 
-from safeconc import (
-    Context,
-    ContextCancelled,
-    DeadlineExceeded,
-)
+from safeconc import Context, ContextCancelled, DeadlineExceeded
 from tests.conftest import VirtualClockEventLoop
-from tests.together import (
-    backends,
-    collect,
-    standing_still,
-    when_awaited,
-)
+from tests.together import backends, collect, standing_still, when_awaited
 
 # Waiting
 
@@ -214,8 +206,19 @@ def _handler(handle: Callable[[], object]) -> Generator[None, None, None]:
         signal.signal(signal.SIGUSR1, previous)
 
 
-def _send() -> None:
-    os.kill(os.getpid(), signal.SIGUSR1)
+def _signal_when_awaited(ctx: Context) -> threading.Thread:
+    """Have the signal come until it is seen.
+
+    One that comes just before a thread falls asleep in the interpreter does not wake
+    it; the next one does.
+    """
+
+    def send() -> None:
+        while not ctx.done:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            time.sleep(0)
+
+    return when_awaited(ctx, send)
 
 
 def test_signal_handler_wakes_the_thread_it_interrupts() -> None:
@@ -223,7 +226,7 @@ def test_signal_handler_wakes_the_thread_it_interrupts() -> None:
     ctx = Context()
 
     with _handler(ctx.cancel):
-        thread = when_awaited(ctx, _send)
+        thread = _signal_when_awaited(ctx)
         ended = ctx.wait()
         thread.join()
 
@@ -240,7 +243,7 @@ def test_signal_handler_wakes_a_sleeping_loop(
         ctx = Context()
         with _handler(lambda: ctx.cancel(cause)):
             async with ctx:
-                thread = when_awaited(ctx, _send)
+                thread = _signal_when_awaited(ctx)
                 try:
                     await anyio.sleep(1000)
                 finally:

@@ -8,8 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from safeconc import Context
+from safeconc import Context, ContextStatistics
 from tests.conftest import UVLOOP, VirtualClockEventLoop
+
+NOTHING = ContextStatistics(children=0, waiters=0, registrations=0)
 
 on_trio = pytest.mark.parametrize("anyio_backend", ["trio"], indirect=True)
 backends = pytest.mark.parametrize(
@@ -20,6 +22,12 @@ backends = pytest.mark.parametrize(
     ],
 )
 """For tests that are not async themselves: they run loops, in threads or in turn."""
+
+
+def ending(context: Context) -> tuple[type[BaseException] | None, object]:
+    """Look at how a context ended: the kind of its error, and the cause."""
+    error = context.err
+    return (None if error is None else type(error)), context.cause
 
 
 def in_thread(fn: Callable[[], object]) -> None:

@@ -204,7 +204,7 @@ class _Helper:
         """Wait for its end; it may not even have been started yet."""
         with self._decided:
             pass
-        if self._thread.ident is not None:
+        with suppress(RuntimeError):  # it could not be started
             self._thread.join()
 
 
@@ -495,8 +495,9 @@ class Context(Node):
         ambient.set(None if self._block is _NONE else self._block)  # type: ignore[arg-type]
         if self._end is None and not self.done:
             self._finish((LEFT, None))
-        if "helper" in self._state:
-            self._state["helper"].join()
+        helper = self._state.get("helper")
+        if helper is not None:
+            helper.join()
 
     async def __aenter__(self) -> Self:
         loop = running_loop()

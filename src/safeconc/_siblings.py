@@ -223,12 +223,15 @@ class Siblings:
             stopped = self.is_stopped()  # before it is by what is lost
             if self.find_lost() and not stopped:
                 self.fail(self.foreign(None))
-        except BaseException as late:
-            if not await context._unbind(*_info(late)):
-                raise
-        else:
+        except BaseException as late:  # noqa: BLE001 - raised below
+            exc = late
+        try:
             if not await context._unbind(*_info(exc)):
-                return exc is None and self._quiet is not None
+                if exc is not None:
+                    raise exc
+                return self._quiet is not None
+        finally:
+            del exc
         if self._quiet is None or context._ending is not self._quiet:
             context._raise()
         return True

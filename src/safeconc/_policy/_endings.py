@@ -14,6 +14,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any, Protocol
 from weakref import ref
 
@@ -173,19 +174,13 @@ class Node:
         return forgotten
 
     def _link(self) -> None:
-        """Make the parents tell us of their end, and have them be told of theirs."""
-        path: list[Node] = [self]
-        for context in path:
-            for parent in context._parents:
-                children = parent._state.setdefault("children", set())
-                children.add(ref(context, children.discard))
-                if parent._parents and "linked" not in parent._state:
-                    path.append(parent)
-            context._state["linked"] = True
-        # Whoever ended before we were known to it will not tell us: look, from
-        # the top, so that each finds its parents' state published.
-        for context in reversed(path):
-            context._look()
+        """Make the parents tell us of their end; theirs do, since they have a child."""
+        for parent in self._parents:
+            children = parent._state.setdefault("children", set())
+            children.add(ref(self, children.discard))
+        self._state["linked"] = True
+        # Who ended before we were known to it will not tell us.
+        self._look()
 
     def _is_busy(self) -> bool:
         """Tell whether anything hangs on this context."""
@@ -243,9 +238,6 @@ def _drain(items: Any) -> Iterator[Any]:
     if items is None:
         return
     take: Callable[[], Any] = getattr(items, "popitem", items.pop)
-    while items:
-        try:
-            item = take()
-        except KeyError:  # another thread took the last one
-            return
-        yield item
+    with suppress(KeyError):  # another thread took the last one
+        while items:
+            yield take()
