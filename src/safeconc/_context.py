@@ -20,7 +20,7 @@ from anyio.lowlevel import checkpoint as full_checkpoint
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from safeconc._loop import BUDGET, Loop, Timer, here, in_task, running_loop
-from safeconc._policy._endings import CANCELLED, EXPIRED, LEFT, Clock, Node
+from safeconc._policy._endings import CANCELLED, EXPIRED, Clock, Node
 
 
 class ContextCancelled(Exception):  # noqa: N818 - a signal, named as Go names it
@@ -64,7 +64,7 @@ class Registration:
         self._finished.acquire()
 
     def stop(self) -> bool:
-        """Withdraw the function. True if it will not run, False if it did or does."""
+        """Withdraw the function; True if this call did, False if it was too late."""
         stopped = self._registered._forget_call(self)
         if stopped:
             self._finished.release()
@@ -134,7 +134,8 @@ def _report(exc: Exception, fn: object) -> None:
             exc_type=type(exc),
             exc_value=exc,
             exc_traceback=exc.__traceback__,
-            err_msg=None,
+            err_msg="",
+            extra_line="",
             object=unraisable,
         )
         with suppress(Exception):
@@ -493,8 +494,7 @@ class Context(Node):
     def __exit__(self, *_: object) -> None:
         # Not reset(token): a fixture may leave in another contextvars context.
         ambient.set(None if self._block is _NONE else self._block)  # type: ignore[arg-type]
-        if self._end is None and not self.done:
-            self._finish((LEFT, None))
+        self._leave()
         helper = self._state.get("helper")
         if helper is not None:
             helper.join()
@@ -551,13 +551,12 @@ class Context(Node):
                 # By the deadline, which on its own clock is not there yet.
                 self._finish((EXPIRED, None))
         finally:
-            if self._end is None and not self.done:
-                self._finish((LEFT, None))
+            self._leave()
             if self._parents:
                 self._hold()
             if block.timer is not None:
                 await block.timer.aclose()
-        return exc is not None and block.scope.cancelled_caught
+        return block.scope.cancelled_caught
 
     def _on_delivery(self, fn: Callable[[], object] | None) -> None:
         """Have *fn* called, too, when the end of the context reaches the open block."""
@@ -655,6 +654,7 @@ def spend(loop: Loop) -> Awaitable[None]:
 def deliver(context: Context) -> None:
     """Cancel now what the loop will be told to cancel: we are in a task of it."""
     path: list[Node] = [context]
+    known: set[Node] = set(path)
     for each in path:
         block = each._block if isinstance(each, Context) else None
         if (
@@ -663,15 +663,22 @@ def deliver(context: Context) -> None:
             and block.loop.is_here()
         ):
             block.deliver()
-        path.extend(parent for parent in each._parents if parent not in path)
+        for parent in each._parents:
+            if parent._end is not None and parent not in known:
+                known.add(parent)
+                path.append(parent)
 
 
 def _number(name: str, value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (float, int)):
         raise TypeError(f"{name} must be a number of seconds, not {value!r}")
-    if math.isnan(value):
+    try:
+        seconds = float(value)
+    except OverflowError:
+        raise ValueError(f"{name} is out of range: {value}") from None
+    if math.isnan(seconds):
         raise ValueError(f"{name} must be a number of seconds, not NaN")
-    return value
+    return seconds
 
 
 def _seconds(name: str, value: float) -> float:

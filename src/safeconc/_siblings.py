@@ -245,7 +245,11 @@ class Siblings:
     def _without_cancellation(self, exc: BaseException) -> BaseException | None:
         """Drop what the cancellation of the block left in an error."""
         if isinstance(exc, BaseExceptionGroup):
-            return exc.split(self._is_aftermath)[1]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+            # A function: before Python 3.13, split() takes no bound method.
+            def ours(each: BaseException) -> bool:
+                return self._is_aftermath(each)
+
+            return exc.split(ours)[1]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         return None if self._is_aftermath(exc) else exc
 
     def _is_aftermath(self, exc: BaseException) -> bool:

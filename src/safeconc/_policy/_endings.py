@@ -116,6 +116,14 @@ class Node:
             self._tell(end)
         return True
 
+    def _leave(self) -> None:
+        """End this context, since its block is over."""
+        if self._end is None and not self.done:
+            self._finish((LEFT, None))
+        elif len(self._state) > 1:
+            # A KeyboardInterrupt may have kept who ended it from telling of it.
+            self._tell(self._ending)
+
     def _tell(self, end: End) -> None:
         """End the children, wake the waiters, run the functions, in this order.
 
@@ -128,8 +136,9 @@ class Node:
                 if alive is not None and alive._publish(alive._sooner(end)):
                     ended.append(alive)
         for context in ended:
-            if context._bound is not None:
-                context._bound()
+            wake = context._bound
+            if wake is not None:
+                wake()
             for _, wake in _drain(context._state.get("wakers")):
                 wake()
         _run_all(context._run_calls for context in ended if "calls" in context._state)
