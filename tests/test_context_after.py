@@ -159,9 +159,10 @@ def test_error_in_after_goes_to_the_unraisable_hook(
     ctx.after(_fail)
 
     assert ctx.cancel()
-    assert [(each.exc_type, repr(each.object)) for each in reported] == [
-        (ValueError, f"Context.after({_fail!r})")
-    ]
+    assert [each.exc_type for each in reported] == [ValueError]
+    # Python 3.14 puts into the message what came as the object before.
+    told = f"{reported[0].err_msg} {reported[0].object!r}"
+    assert f"Context.after({_fail!r})" in told
     assert str(reported[0].exc_value) == "from after"
     assert reported[0].exc_traceback is not None
 
@@ -195,9 +196,10 @@ def test_error_in_after_is_told_at_once_without_reference_counts(
 
     ctx.cancel()
 
-    assert [(each.exc_type, repr(each.object)) for each in reported] == [
-        (ValueError, f"Context.after({_fail!r})")
-    ]
+    assert [each.exc_type for each in reported] == [ValueError]
+    # Python 3.14 puts into the message what came as the object before.
+    told = f"{reported[0].err_msg} {reported[0].object!r}"
+    assert f"Context.after({_fail!r})" in told
 
 
 def test_hook_that_fails_does_not_fail_the_cancel(

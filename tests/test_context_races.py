@@ -10,7 +10,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from safeconc import Context, ContextCancelled
+from safeconc import Context, ContextCancelled, Registration
 from tests.together import backends, collect, run_together
 
 ROUNDS = 100
@@ -225,3 +225,24 @@ def test_cancel_as_blocks_are_entered_and_left(
 
     assert wrong == []
     assert parent.statistics().children == 0
+
+
+def test_who_comes_while_the_last_one_leaves_is_held() -> None:
+    """The parent's hold is settled again when it was not for the latest state."""
+    parent = Context()
+    child = Context(parent)
+    came: list[Registration] = []
+
+    class Held(dict[Context, None]):
+        """Lets somebody in at the worst moment."""
+
+        def pop(self, *args: Any) -> Any:
+            popped = super().pop(*args)
+            came.append(child.after(lambda: None))
+            return popped
+
+    held = parent._state["held"] = Held()
+    child.after(lambda: None).stop()
+
+    assert list(held) == [child]
+    assert parent.statistics().children == 1
