@@ -189,7 +189,7 @@ def test_error_in_after_is_told_at_once_without_reference_counts(
     def never_called_back(*_: object) -> None:
         return None
 
-    monkeypatch.setattr("safeconc._context.ref", never_called_back)
+    monkeypatch.setattr("safeconc._registration.ref", never_called_back)
     reported = _hook(monkeypatch)
     ctx = Context()
     ctx.after(_fail)

@@ -4,6 +4,7 @@ Layers, lowest first; a module imports only what stands before it::
 
     _policy                         decisions without waiting
     _loop  _limit  _waiter          what we need of an event loop
+    _registration                   what is called at an end
     _context                        a deadline and a cause
     _siblings                       members that fail together
     _crew  _progress                who runs them, and who watches
@@ -19,12 +20,12 @@ from safeconc._context import (
     ContextCancelled,
     ContextStatistics,
     DeadlineExceeded,
-    Registration,
     check,
     current_context,
 )
 from safeconc._errgroup import ErrGroup, ErrGroupStatistics, Task
 from safeconc._fanout import FanOut, fan_out
+from safeconc._registration import Registration
 from safeconc._run import FanOutStatistics
 
 __all__ = (
