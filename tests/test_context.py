@@ -373,6 +373,13 @@ def test_time_must_be_a_number(option: str, bad: Any) -> None:
 
 
 @pytest.mark.parametrize("option", ["timeout", "deadline"])
+def test_time_must_fit_into_a_float(option: str) -> None:
+    """No clock will ever read it."""
+    with pytest.raises(ValueError, match=f"{option} is out of range"):
+        Context(**{option: 10**400})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("option", ["timeout", "deadline"])
 def test_time_must_not_be_nan(option: str) -> None:
     """NaN would never come."""
     with pytest.raises(ValueError, match=f"{option} must be .* not NaN"):
