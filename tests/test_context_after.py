@@ -502,7 +502,8 @@ def test_join_waits_for_the_function() -> None:
 
     def fn() -> None:
         begun.set()
-        time.sleep(0.002)
+        for _ in range(100):  # let the other thread come as far as it can
+            time.sleep(0)
         seen.append("ran")
 
     registration = ctx.after(fn)
