@@ -165,6 +165,11 @@ suite_debug() {
   pytest -X dev
 }
 
+suite_shuffled() {
+  export SAFECONC_TEST_SEEDS=200 PYTEST_ADDOPTS=tests/test_shuffled.py
+  suite 3.13 -c constraints.txt
+}
+
 coverage() {
   export COVERAGE_FILE=$cache/coverage
   venv 3.13 -c constraints.txt -e '.[test]'

@@ -10,6 +10,8 @@ Layers, lowest first; a module imports only from rows above its own::
     _model                        scenario, contender, target: what is compared
     _watch                        the stopwatch and the memory meter
     context  errgroup  fan_out    the benchmarks: one module, one BENCHMARK
+    channel  crawl
+    ticker  to_thread
     _catalog                      finds the benchmarks by their file
     _worker                       one fresh process that runs contenders
     _harness                      starts the workers and collects their readings

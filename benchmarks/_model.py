@@ -38,6 +38,9 @@ class Metric(Enum):
     PEAK = "KiB in all"
     """Peak of traced memory of the whole run."""
 
+    HELD = "held"
+    """What waited at the same time, at the most: the size of a backlog."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -182,6 +185,9 @@ class Reading:
     peak: int | None = None
     """Bytes of traced memory above the start, at the highest point."""
 
+    held: int | None = None
+    """How many items waited at the same time, at the highest point."""
+
     error: str | None = None
     """Why there is no figure."""
 
@@ -193,6 +199,7 @@ class Reading:
             Metric.TOTAL: (self.cpu, 1e3),
             Metric.BYTES: (self.peak, 1 / self.items),
             Metric.PEAK: (self.peak, 1 / 1024),
+            Metric.HELD: (self.held, 1),
         }[metric]
         return None if raw is None else raw * scale
 

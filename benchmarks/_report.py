@@ -31,10 +31,15 @@ PEERS = (
     "anyio",
     "trio",
     "uvloop",
+    "aiologic",
     "aiometer",
     "aiostream",
+    "aiotools",
+    "culsans",
+    "janus",
     "quattro",
     "streamable",
+    "trio-util",
 )
 
 IN_ALL = {Metric.TOTAL, Metric.PEAK}

@@ -27,6 +27,8 @@ class Watch(ABC):
     def __init__(self) -> None:
         self.latencies: list[float] = []
         """Seconds, one per event; given by bodies that measure latencies."""
+        self.held: int | None = None
+        """Items that waited at most; given by bodies that count them."""
 
     def start(self) -> None:
         """Begin the measured part."""
@@ -104,4 +106,4 @@ class Scales(Watch):
 
     @override
     def reading(self, contender: str, turn: int, n: int) -> Reading:
-        return Reading(contender, turn, items=n, peak=self._peak)
+        return Reading(contender, turn, items=n, peak=self._peak, held=self.held)

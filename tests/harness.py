@@ -61,7 +61,8 @@ class Attack:
 
     target: str
     """``scope`` around the scenario, its ``task`` (natively, on asyncio), what it
-    ``owns``, or only the ``call`` that it attempts, by a scope or a ``task call``."""
+    ``owns``, or only the ``call`` that it attempts, by a scope or a ``task call``;
+    or ``nobody``."""
 
     with_timers: bool = False
     """Not at once, but together with the timers that are being set now."""
@@ -85,6 +86,9 @@ NATIVE_ATTACKS = (
     Attack("task call", with_timers=True),
 )
 """Those that only asyncio knows."""
+
+NO_ATTACK = Attack("nobody")
+"""Lets a scenario run to its end."""
 
 on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 """Run a test on asyncio alone."""
@@ -174,8 +178,8 @@ class Stage:
 
     # For the harness
 
-    async def play(self, scenario: Scenario) -> bool:
-        """Run *scenario*; tell whether it came to the instant of the attack."""
+    async def play(self, scenario: Scenario) -> int:
+        """Run *scenario*; return at how many instants it could be attacked."""
         before = _tasks()
         with _watched(self._pass):
             async with anyio.create_task_group() as tasks:
@@ -190,7 +194,7 @@ class Stage:
                 assert not any(held.get(name) for name in _HELD), held
         for check in self._checks:
             check()
-        return self._passed > self._instant
+        return self._passed
 
     async def _play(self, scenario: Scenario) -> None:
         if _is_asyncio():
@@ -243,7 +247,7 @@ class Stage:
                     self.whole = False
                     owned.cancel()
         elif not self._native:
-            scope = self._scope if target == "scope" else self._call
+            scope = {"scope": self._scope, "call": self._call}.get(target)
             if scope is not None and late:
                 scope.deadline = anyio.current_time() + UNIT
             elif scope is not None:
@@ -289,13 +293,18 @@ class Job:
 async def cancel_everywhere(scenario: Scenario, attack: Attack) -> None:
     """Play *scenario*, with *attack* at one instant after the other."""
     for instant in range(ENOUGH):
-        try:
-            if not await Stage(attack, instant).play(scenario):
-                return
-        except BaseException as exc:
-            exc.add_note(f"{attack} at instant {instant}")
-            raise
+        if await play(scenario, attack, instant) <= instant:
+            return
     pytest.fail("the scenario does not end")
+
+
+async def play(scenario: Scenario, attack: Attack = NO_ATTACK, instant: int = 0) -> int:
+    """Play *scenario* once; return at how many instants it could be attacked."""
+    try:
+        return await Stage(attack, instant).play(scenario)
+    except BaseException as exc:
+        exc.add_note(f"{attack} at instant {instant}")
+        raise
 
 
 def _is_asyncio() -> bool:

@@ -1,14 +1,31 @@
 """Each scenario, cancelled at each of its suspensions, leaves nothing behind."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from functools import partial
 
 import anyio
+import anyio.from_thread
 import pytest
 from anyio.lowlevel import checkpoint
 
-from safeconc import Context, ErrGroup, FanOut, fan_out
+from safeconc import (
+    Channel,
+    ChannelClosed,
+    Context,
+    DepthPool,
+    ErrGroup,
+    FanOut,
+    Job,
+    Ticker,
+    check,
+    consume,
+    crawl,
+    every,
+    fan_out,
+    to_thread,
+)
+from safeconc._policy._ticks import Missed
 from tests.harness import (
     ATTACKS,
     NATIVE_ATTACKS,
@@ -367,6 +384,367 @@ async def streamed_within_a_shared_limit(stage: Stage, *, source: Items) -> None
         async for result in stream:
             if result == 2:
                 raise Planned
+
+
+# Ticker and every
+
+
+@scenario(missed=("skip", "burst", "delay"))
+async def ticks_that_are_asked_for_again(stage: Stage, *, missed: Missed) -> None:
+    """Ticks, none of which a wait takes that is cancelled as its timer rings."""
+    ticker = Ticker(UNIT, missed=missed)
+    counted = 0
+    for units in (0, 0, 3, 0):
+        tick = await stage.attempt(ticker.__anext__)
+        counted += 1 + tick.missed
+
+        assert tick.index + 1 == counted
+        await anyio.sleep(units * UNIT)
+
+
+@scenario()
+async def ticks_whose_schedule_is_moved(stage: Stage) -> None:
+    """One task waits while another one resets."""
+    ticker = Ticker(3 * UNIT, first="later")
+    counted = 0
+
+    async def move() -> None:
+        for period in (9 * UNIT, UNIT):
+            await checkpoint()
+            ticker.reset(period)
+
+    async with ErrGroup(limit=None) as group:
+        stage.owns(group)
+        group.go_nowait(move)
+        for _ in range(2):
+            tick = await stage.attempt(ticker.__anext__)
+            counted += 1 + tick.missed
+
+            assert tick.index + 1 == counted
+
+
+@scenario()
+async def calls_at_each_tick(stage: Stage) -> None:
+    """Stop a service that is waiting, or in the middle of a call."""
+    items = iter(range(100))
+
+    async def call() -> None:
+        await nap(stage, next(items))
+
+    async with ErrGroup(limit=None) as group:
+        stage.owns(group)
+        await stage.attempt(group.go_background, every, 2 * UNIT, call)
+        await anyio.sleep(5 * UNIT)
+
+
+# DepthPool and crawl
+
+
+async def branch(stage: Stage, job: Job[int]) -> int:
+    """Be a node of a binary tree, each a number of its own."""
+    with stage.job(job.item):
+        for child in (2 * job.item + 1, 2 * job.item + 2):
+            job.submit(child)
+            await checkpoint()
+    return job.item
+
+
+async def lazy_branch(stage: Stage, job: Job[int]) -> int:
+    """Be a node whose children are made one by one, each with a double."""
+
+    def children() -> Iterator[int]:
+        with stage.job(f"children of {job.item}"):
+            for child in (2 * job.item + 1, 2 * job.item + 2):
+                yield child
+                yield child
+
+    with stage.job(job.item):
+        job.submit_from(children())
+        await anyio.sleep(UNIT)
+    return job.item
+
+
+def same(item: int) -> int:
+    """Be the key of items that are their own."""
+    return item
+
+
+BRANCHES = (branch, lazy_branch)
+Branch = Callable[[Stage, Job[int]], Awaitable[int]]
+
+
+@scenario(fn=BRANCHES)
+async def crawled(stage: Stage, *, fn: Branch) -> None:
+    """Visit all nodes, and be told so only then."""
+    visits = await crawl(partial(fn, stage), [0], max_depth=2, limit=2, key=same)
+
+    assert sorted(visit.item for visit in visits) == list(range(7))
+
+
+@scenario()
+async def crawled_until_a_failure(stage: Stage) -> None:
+    """Fail at some depth, while another branch is at work."""
+
+    async def page(job: Job[int]) -> None:
+        await branch(stage, job)
+        if job.item == 4:
+            raise Planned
+
+    await crawl(page, [0], max_depth=3, limit=3)
+
+
+@scenario(fn=BRANCHES, buffer=(0, None))
+async def visited(stage: Stage, *, fn: Branch, buffer: int | None) -> None:
+    """Visits one by one; with the last one in hand a further root is submitted."""
+    seen: list[int] = []
+    async with Context() as owner:
+        stage.owns(owner)
+        async with DepthPool(
+            partial(fn, stage), max_depth=1, limit=2, key=same, buffer=buffer
+        ) as pool:
+            stage.owns(pool).submit(0)
+            visits = aiter(pool)
+            with suppress(StopAsyncIteration):
+                while True:
+                    visit = await stage.attempt(visits.__anext__)
+                    seen.append(visit.item)
+                    if len(seen) == 3:
+                        pool.submit(3)
+
+    assert sorted(seen) == [0, 1, 2, 3, 7, 8]
+
+
+@scenario(fn=BRANCHES)
+async def visited_by_several(stage: Stage, *, fn: Branch) -> None:
+    """Consumers who wait for each other, as each of them may submit."""
+    seen: list[int] = []
+
+    async def consume(pool: DepthPool[int, int]) -> None:
+        async for visit in pool:
+            seen.append(visit.item)
+            await checkpoint()
+            if visit.item == 2:
+                pool.submit(3)
+
+    async with DepthPool(partial(fn, stage), max_depth=1, limit=2, key=same) as pool:
+        stage.owns(pool).submit(0)
+        async with ErrGroup(limit=None) as group:
+            stage.owns(group)
+            for _ in range(3):
+                group.go_nowait(consume, pool)
+
+    if stage.whole:
+        assert sorted(seen) == [0, 1, 2, 3, 7, 8]
+
+
+@scenario(fn=BRANCHES)
+async def visited_and_left_early(stage: Stage, *, fn: Branch) -> None:
+    """Leave a tree without a bound when there is enough."""
+    async with DepthPool(
+        partial(fn, stage), max_depth=None, limit=3, key=same, buffer=1
+    ) as pool:
+        stage.owns(pool).submit(0)
+        async for _ in pool:
+            break
+
+
+@scenario(fn=BRANCHES)
+async def visited_by_one_who_fails(stage: Stage, *, fn: Branch) -> None:
+    """Fail with a visit in hand, others being ready and on their way."""
+    async with DepthPool(
+        partial(fn, stage), max_depth=None, limit=2, key=same, order="breadth"
+    ) as pool:
+        stage.owns(pool).submit(0)
+        async for visit in pool:
+            await checkpoint()
+            if visit.item == 1:
+                raise Planned
+
+
+# to_thread
+
+
+@scenario()
+async def calls_in_threads(stage: Stage) -> None:
+    """Have calls that pay no heed stand in line for one token."""
+    limiter = anyio.CapacityLimiter(1)
+    stage.afterwards(lambda: equal(limiter.borrowed_tokens, 0))
+
+    def run(item: int) -> int:
+        with stage.job(item):
+            return item
+
+    async def call(item: int) -> int:
+        return await to_thread(run, item, limiter=limiter)
+
+    async with ErrGroup(limit=None) as group:
+        stage.owns(group)
+        group.go_nowait(call, 0)
+        for item in range(1, 4):
+            assert await stage.attempt(call, item) == item
+
+    if stage.whole:
+        assert sorted(stage.ended) == [0, 1, 2, 3]
+
+
+@scenario()
+async def calls_in_threads_that_look(stage: Stage) -> None:
+    """Have calls end when they are told to, with an error of their own or without."""
+    limiter = anyio.CapacityLimiter(2)
+    stage.afterwards(lambda: equal(limiter.borrowed_tokens, 0))
+
+    def run(item: int) -> None:
+        with stage.job(item):
+            anyio.from_thread.run(checkpoint)
+            check()
+            if item == 2:
+                raise Planned
+
+    async def call(item: int) -> None:
+        await to_thread(run, item, limiter=limiter)
+
+    async with ErrGroup(limit=None) as group:
+        stage.owns(group)
+        for item in range(3):
+            await group.go(call, item)
+
+
+# Channel and consume
+
+
+def empty(channel: Channel[int], received: list[int], sent: list[int]) -> None:
+    """Assert that each item that was sent is received, or still there, and once."""
+    left = list[int]()
+    with suppress(anyio.WouldBlock, ChannelClosed):
+        while True:
+            left.append(channel.receive_nowait())
+    statistics = channel.statistics()
+
+    assert sorted(received + left) == sorted(sent)
+    assert statistics.waiting_senders == statistics.waiting_receivers == 0
+
+
+@scenario(capacity=(0, 1, 3))
+async def channel_with_one_at_each_end(stage: Stage, *, capacity: int) -> None:
+    """Items in order, where only the sending or the receiving of one is cancelled."""
+    channel = stage.owns(Channel[int](capacity))
+    received: list[int] = []
+    sent: list[int] = []
+    stage.afterwards(partial(empty, channel, received, sent))
+
+    async def receive() -> None:
+        async for item in channel:
+            received.append(item)
+            await checkpoint()
+
+    async with ErrGroup(limit=None) as group:
+        stage.owns(group).go_nowait(receive)
+        async with channel:
+            for item in range(5):
+                await stage.attempt(channel.send, item)
+                sent.append(item)
+
+    if stage.whole:
+        assert received == sent == [0, 1, 2, 3, 4]
+
+
+@scenario(capacity=(0, 2))
+async def channel_with_several_at_each_end(stage: Stage, *, capacity: int) -> None:
+    """Lines at either end, and calls that are made again when they are cancelled."""
+    channel = stage.owns(Channel[int](capacity))
+    received: list[int] = []
+    sent: list[int] = []
+    stage.afterwards(partial(empty, channel, received, sent))
+
+    async def send(first: int) -> None:
+        for item in (first, first + 1):
+            await channel.send(item)
+            sent.append(item)
+
+    async with ErrGroup(limit=None) as group:
+        stage.owns(group)
+        for first in (0, 10, 20):
+            group.go_nowait(send, first)
+        while len(received) < 6:
+            received.append(await stage.attempt(channel.receive))
+
+    if stage.whole:
+        assert sorted(received) == [0, 1, 10, 11, 20, 21]
+
+
+@scenario(error=(None, OSError()))
+async def channel_closed_on_those_who_wait(
+    stage: Stage, *, error: OSError | None
+) -> None:
+    """Those who wait are told, and nobody else."""
+    channel = stage.owns(Channel[int](0))
+    stage.afterwards(partial(empty, channel, [], []))
+
+    async def receive(item: int) -> None:
+        with stage.job(item), suppress(ChannelClosed):
+            await channel.receive()
+            pytest.fail("received what nobody sent")
+
+    async with ErrGroup(limit=None) as group:
+        stage.owns(group)
+        for item in range(2):
+            await stage.attempt(group.go, receive, item)
+        await checkpoint()
+        channel.close(error)
+        with pytest.raises(ChannelClosed):
+            await stage.attempt(channel.send, 1)
+
+    if stage.whole:
+        assert sorted(stage.ended) == [0, 1]
+
+
+@scenario(drain=(None, 100 * UNIT))
+async def consumers_that_share_a_channel(stage: Stage, *, drain: float | None) -> None:
+    """Handle each item once; drained, none is left unless it was sent too late."""
+    channel = stage.owns(Channel[int](2))
+    received: list[int] = []
+    sent: list[int] = []
+    stage.afterwards(partial(empty, channel, received, sent))
+
+    async def handle(item: int) -> None:
+        received.append(item)
+        await steps(stage, item)
+
+    async with ErrGroup(limit=None) as group:
+        stage.owns(group)
+        for _ in range(2):
+            group.go_nowait(partial(consume, channel, handle, drain=drain))
+        async with channel:
+            for item in range(5):
+                await stage.attempt(channel.send, item)
+                sent.append(item)
+
+    if stage.whole:
+        assert sorted(received) == [0, 1, 2, 3, 4]
+
+
+@scenario()
+async def consumer_that_is_stopped(stage: Stage) -> None:
+    """Stop a service that handles what is buffered before it ends."""
+    channel = stage.owns(Channel[int](5))
+    received: list[int] = []
+    sent: list[int] = []
+    stage.afterwards(partial(empty, channel, received, sent))
+
+    async def handle(item: int) -> None:
+        received.append(item)
+        await nap(stage, item)
+
+    async with ErrGroup(limit=None) as group:
+        stage.owns(group)
+        await group.go_background(partial(consume, channel, handle, drain=100 * UNIT))
+        await anyio.sleep(UNIT)  # stopped before it begins, it handles nothing
+        for item in range(3):
+            await stage.attempt(channel.send, item)
+            sent.append(item)
+
+    if stage.whole:
+        assert received == [0, 1, 2]
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)

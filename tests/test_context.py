@@ -282,7 +282,16 @@ def test_ambient_value_is_restored_in_another_contextvars_context() -> None:
         elsewhere.run(inner.__exit__, None, None, None)
 
         assert elsewhere.run(current_context) is outer
-        inner.__exit__(None, None, None)
+
+
+def test_no_ambient_context_is_restored_in_another_contextvars_context() -> None:
+    """Where there was none before, there is none afterwards."""
+    ctx = Context()
+    elsewhere = contextvars.copy_context()
+    elsewhere.run(ctx.__enter__)
+    ctx.__exit__(None, None, None)
+
+    assert current_context() is None
 
 
 def test_check_looks_at_the_ambient_context() -> None:

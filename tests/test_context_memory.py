@@ -1,5 +1,6 @@
 """Whom a Context holds, whom it counts, and whom it forgets."""
 
+import contextvars
 import dataclasses
 import math
 import weakref
@@ -9,7 +10,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from safeconc import Context, ContextCancelled, DeadlineExceeded
-from tests.together import NOTHING, collect
+from tests.together import NOTHING, collect, in_thread
 
 # What is counted
 
@@ -157,6 +158,57 @@ async def test_left_block_is_not_held() -> None:
 
     assert forgotten() is None
     assert parent.statistics().children == 0
+
+
+async def test_left_block_is_not_held_by_its_timer() -> None:
+    """A cancelled timer, which asyncio keeps for a while, leads nowhere."""
+    async with Context(timeout=1000) as ctx:
+        pass
+    forgotten = weakref.ref(ctx)
+    del ctx
+    collect()
+
+    assert forgotten() is None
+
+
+class _Value:
+    """Something that a contextvar holds."""
+
+
+_variable = contextvars.ContextVar[_Value]("value")
+
+
+@pytest.mark.parametrize("kind", ["task", "thread"])
+async def test_left_block_holds_no_contextvars(kind: str) -> None:
+    """Who keeps a context for its error keeps nothing else of the request."""
+    ctx = Context()
+    forgotten: list[weakref.ref[_Value]] = []
+
+    def begin() -> None:
+        value = _Value()
+        _variable.set(value)
+        forgotten.append(weakref.ref(value))
+
+    def thread() -> None:
+        begin()
+        with ctx:
+            pass
+
+    async def task() -> None:
+        begin()
+        async with ctx:
+            pass
+
+    if kind == "thread":
+        in_thread(thread)
+    else:
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(task)
+    await checkpoint()
+    collect()
+
+    assert ctx.done
+    assert [ref() for ref in forgotten] == [None]
 
 
 async def test_block_that_was_cut_short_is_not_held() -> None:

@@ -133,6 +133,22 @@ def test_signal_at_each_step_loses_nothing(
     assert {each.done for stage in stages for each in stage.children} <= {True}
 
 
+@pytest.mark.parametrize("index", [0, 1])
+def test_child_of_several_ends_in_the_same_step_as_the_parent(index: int) -> None:
+    """It looks at all of its parents, so it need not be told first."""
+    for step in count(1):
+        parents = Context.root(), Context.root()
+        child = Context(*parents)
+        ending = parents[index]
+        seen: list[bool] = []
+        signal = _Signal(step, lambda: seen.append(child.done is ending.done))  # noqa: B023 - called in this round
+        signal.during(ending.cancel)
+        if not signal.came:
+            break
+
+        assert seen == [True]
+
+
 def test_cancel_at_each_step_of_a_wait_ends_it() -> None:
     """There is no step at which the wake-up is lost."""
 

@@ -2,12 +2,17 @@
 
 import io
 import json
+import os
 import runpy
+import signal
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
+import anyio
+import anyio.abc
 import pytest
 
 from safeconc.__main__ import main
@@ -20,9 +25,9 @@ from safeconc._demo._worker import measure
 
 
 def reading(*samples: int, memory: int | None = 12_345) -> Reading:
-    """Make a reading whose last sample was taken when all callers had returned."""
+    """Make a reading whose last sample was taken when all calls had returned."""
     return Reading(
-        callers=20,
+        calls=20,
         period=0.01,
         samples=list(samples),
         returned=len(samples) - 1,
@@ -41,11 +46,14 @@ def found(monkeypatch: pytest.MonkeyPatch) -> list[Reading]:
     """Have the workers find these: first what the vices leave, then the cures."""
     readings = [LEAK, CLEAN]
 
-    def run_pair(name: str, backend: str, working: Any) -> Pair:
-        with working(name):
-            return Pair(name, *readings)
+    def run_pairs(names: Any, backend: str, working: Any, show: Any) -> list[Pair]:
+        pairs = [Pair(name, *readings) for name in names]
+        for pair in pairs:
+            with working(pair.name):
+                show(pair)
+        return pairs
 
-    monkeypatch.setattr(_command, "run_pair", run_pair)
+    monkeypatch.setattr(_command, "run_pairs", run_pairs)
     return readings
 
 
@@ -98,12 +106,13 @@ def test_chart_uses_characters_that_the_output_has(encoding: str, ink: object) -
 
 
 async def test_worker_sees_a_leak_grow_and_stay() -> None:
-    """Every caller of a vice adds to what is left in the end."""
+    """Every call of a vice adds to what is left in the end."""
     found = await measure("forgotten_cancellation", "leaky", 5)
 
     assert found.left == found.peak == 5
     assert found.samples == sorted(found.samples)
-    assert set(found.samples[found.returned :]) == {5}
+    assert found.samples[0] == 0
+    assert found.samples[found.returned :] == [5] * 10
 
 
 async def test_worker_sees_a_cure_come_and_go() -> None:
@@ -112,7 +121,24 @@ async def test_worker_sees_a_cure_come_and_go() -> None:
 
     assert found.peak == 1
     assert found.left == 0
-    assert set(found.samples[found.returned :]) == {0}
+    assert found.samples[found.returned :] == [0] * 10
+
+
+async def test_worker_waits_until_a_leak_has_unfolded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What begins when the caller has returned is counted when it is all there."""
+    monkeypatch.setattr(_scenarios, "DEPTH", 3)
+
+    async def read_slowly() -> None:
+        await anyio.sleep(0.07)
+
+    monkeypatch.setattr(anyio.lowlevel, "checkpoint", read_slowly)
+
+    found = await measure("unbounded_recursion", "leaky", 1)
+
+    assert found.samples[found.returned] < 100
+    assert found.left == 1000
 
 
 async def test_worker_weighs_what_is_left() -> None:
@@ -140,6 +166,8 @@ def test_worker_prints_its_reading(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Started as a module, a worker does what its command line says."""
+    codes: list[int] = []
+    monkeypatch.setattr(os, "_exit", codes.append)
     monkeypatch.setattr(_scenarios, "CALL", 0.0)
     monkeypatch.setattr(
         sys, "argv", ["worker", "orphaned_siblings", "leaky", "asyncio", "1"]
@@ -149,6 +177,7 @@ def test_worker_prints_its_reading(
     runpy.run_module("safeconc._demo._worker", run_name="__main__")
 
     assert Reading(**json.loads(capsys.readouterr().out)).left == 2
+    assert codes == [0]
 
 
 # The processes
@@ -158,18 +187,21 @@ def test_worker_prints_its_reading(
 def test_demo_measures_in_fresh_processes(
     backend: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A vice leaks and its cure does not, and JSON tells so."""
-    monkeypatch.setattr(_runner, "CALLERS", 1)
+    """Vices leak and their cures do not, and JSON tells so."""
+    names = ["orphaned_siblings", "abandoned_thread"]
+    for name in names:
+        monkeypatch.setitem(SCENARIOS, name, replace(SCENARIOS[name], calls=1))
 
-    code = main(["demo", "orphaned_siblings", "--json", "--backend", backend])
+    code = main(["demo", *names, "--json", "--backend", backend])
 
     told = json.loads(capsys.readouterr().out)
+    siblings, thread = told["pairs"]
     assert code == 0
-    assert told["backend"] == backend
-    assert told["passed"] is True
-    assert [pair["name"] for pair in told["pairs"]] == ["orphaned_siblings"]
-    assert told["pairs"][0]["leaky"]["left"] == 2
-    assert told["pairs"][0]["safe"]["left"] == 0
+    assert (told["backend"], told["passed"]) == (backend, True)
+    assert [pair["name"] for pair in told["pairs"]] == names
+    assert (siblings["leaky"]["left"], siblings["safe"]["left"]) == (2, 0)
+    assert (thread["leaky"]["left"], thread["safe"]["left"]) == (1, 0)
+    assert (siblings["kind"], thread["kind"]) == ("tasks", "threads")
 
 
 def test_worker_that_hangs_is_given_up(
@@ -189,10 +221,10 @@ def test_worker_that_fails_is_quoted(
 ) -> None:
     """What a worker says when it fails is not kept from the reader."""
 
-    def run(command: list[str], **options: Any) -> Any:
-        return subprocess.CompletedProcess(command, 3, "", "OSError: no more\n")
+    async def run(command: list[str], **options: Any) -> Any:
+        return subprocess.CompletedProcess(command, 3, b"", b"OSError: no more\n")
 
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(anyio, "run_process", run)
 
     assert main(["demo", "orphaned_siblings", "--json"]) == 1
     assert capsys.readouterr().err == (
@@ -204,17 +236,20 @@ def test_worker_that_fails_is_quoted(
 def test_interrupt_leaves_no_process(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Ctrl-C kills the worker, and the exit code tells of it."""
-    started: list[subprocess.Popen[str]] = []
+    """Ctrl-C kills the workers, and the exit code tells of it."""
+    started: list[anyio.abc.Process] = []
 
-    def communicate(process: subprocess.Popen[str], *args: Any, **options: Any) -> None:
-        started.append(process)
-        raise KeyboardInterrupt
+    async def run(command: list[str], **options: Any) -> None:
+        async with await anyio.open_process(command) as process:
+            started.append(process)
+            if len(started) == 2:
+                signal.raise_signal(signal.SIGINT)
+            await process.wait()
 
-    monkeypatch.setattr(subprocess.Popen, "communicate", communicate)
+    monkeypatch.setattr(anyio, "run_process", run)
 
     assert main(["demo", "--json"]) == 130
-    assert [process.poll() is None for process in started] == [False]
+    assert [process.returncode for process in started] == [-signal.SIGKILL] * 2
     assert capsys.readouterr().err == "safeconc: interrupted\n"
 
 
@@ -250,6 +285,28 @@ def test_report_shows_a_pair(
     ]
     assert lines[-4].startswith("  20 clients hung up, and 40 forwarders")
     assert lines[-1].startswith("1 of 1 vices leaked, 0 of 1 cures did.")
+
+
+def test_report_has_room_for_a_hundred_thousand(
+    found: list[Reading], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The largest of the leaks is not cut, either."""
+    found[0] = reading(0, 100_000, memory=401_200_000)
+    main(["demo", "unbounded_recursion"])
+
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any(line.endswith("100,000  100,000  401.2 MB") for line in lines)
+    assert "(memory: 401.2 MB)" in "".join(lines)
+
+
+def test_report_tells_threads_from_tasks(
+    found: list[Reading], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where threads are counted, the chart says so."""
+    main(["demo", "abandoned_thread"])
+
+    assert "live threads  " in capsys.readouterr().out
 
 
 def test_report_has_a_widest_width(
@@ -307,10 +364,11 @@ def test_spinner_turns_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_verdict_counts(name: str) -> None:
-    """The sentence tells how many callers there were, and what they left."""
-    verdict = Pair(name, LEAK, CLEAN).verdict
+    """The sentence tells how many calls there were, and what they left."""
+    calls = SCENARIOS[name].calls
+    verdict = Pair(name, replace(LEAK, calls=calls), CLEAN).verdict
 
-    assert verdict.startswith("20 ")
+    assert verdict.startswith("One " if calls == 1 else f"{calls} ")
     assert " 40 " in verdict
 
 

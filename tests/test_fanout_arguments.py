@@ -121,9 +121,9 @@ async def _generate(item: int) -> Any:
 @pytest.mark.parametrize("fn", [_sync, _generate, repr])
 async def test_a_function_that_makes_no_coroutine(fn: Any) -> None:
     """The error says what came out, and what to do with blocking code."""
-    with pytest.raises(TypeError, match=r"calling it returned .*anyio.to_thread"):
+    with pytest.raises(TypeError, match=r"calling it returned .*safeconc.to_thread"):
         await fan_out(fn, [1, 2], limit=1)
-    with pytest.raises(TypeError, match=r"calling it returned .*anyio.to_thread"):
+    with pytest.raises(TypeError, match=r"calling it returned .*safeconc.to_thread"):
         async with FanOut(fn, [1, 2], limit=1) as results:
             await anext(results)
 

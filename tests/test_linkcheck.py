@@ -1,12 +1,16 @@
 """The example program: whole, over real sockets, so not in virtual time."""
 
 import importlib.util
+import os
 import re
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any, NamedTuple
 
 import pytest
@@ -85,12 +89,19 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Serves the pages of its server; one that is "-> x" redirects to x."""
+    """Serves the pages of its server; one that is "-> x" redirects to x.
+
+    Who asks for ``/interrupt`` gets a Ctrl-C instead of an answer.
+    """
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
         assert isinstance(self.server, _Server)
+        if self.path == "/interrupt":
+            os.kill(os.getpid(), signal.SIGINT)
+            self.rfile.read()  # until the client is gone
+            return
         text = self.server.pages.get(self.path, "")
         _, redirects, target = text.partition("-> ")
         self.send_response(302 if redirects else 200 if text else 410)
@@ -138,19 +149,32 @@ def test_all_links_of_a_good_site_are_good(check: Check, folder: Path) -> None:
     )
 
 
-def test_a_missing_file_is_named_with_the_pages_that_name_it(
+def test_a_missing_file_is_told_with_the_page_that_names_it(
     check: Check, folder: Path
 ) -> None:
-    """The reader learns where to look; many pages are counted."""
-    for number in range(5):
-        _write(folder / f"{number}.html", '<a href="gone.html#part">gone</a>')
+    """The reader learns where to look."""
+    _write(folder / "more.html", '<a href="gone.html#part">gone</a>')
 
     outcome = check(folder)
 
     assert outcome.status == 1
-    assert outcome.out.startswith(
+    assert outcome.out.startswith("more.html -> gone.html: 404 File not found\n")
+
+
+def test_a_problem_of_many_pages_is_told_once_and_their_names_at_the_end(
+    check: Check, folder: Path
+) -> None:
+    """A template that is broken floods nobody."""
+    for number in range(5):
+        _write(folder / f"{number}.html", '<a href="gone.html#part">gone</a>')
+
+    outcome = check(folder, "--limit", 1)
+
+    assert outcome.out == (
+        "0.html -> gone.html: 404 File not found\n"
         "gone.html: 404 File not found\n"
-        "    named by 0.html, 1.html, 2.html and 2 more\n"
+        "    also named by 1.html, 2.html, 3.html and 1 more\n"
+        "10 pages, 8 links to 13 URLs checked: 1 broken; 1 external links left out\n"
     )
 
 
@@ -161,9 +185,7 @@ def test_a_missing_anchor_is_broken(check: Check, folder: Path) -> None:
     outcome = check(folder)
 
     assert outcome.status == 1
-    assert outcome.out.startswith(
-        "guide/: no anchor #nowhere\n    named by more.html\n"
-    )
+    assert outcome.out.startswith("more.html -> guide/: no anchor #nowhere\n")
 
 
 def test_a_folder_without_an_index_is_broken(check: Check, folder: Path) -> None:
@@ -174,7 +196,7 @@ def test_a_folder_without_an_index_is_broken(check: Check, folder: Path) -> None
     outcome = check(folder)
 
     assert outcome.status == 1
-    assert outcome.out.startswith("pictures/: 404 Not Found\n")
+    assert outcome.out.startswith("more.html -> pictures/: 404 Not Found\n")
 
 
 def test_an_invalid_url_is_broken(check: Check, folder: Path) -> None:
@@ -184,8 +206,7 @@ def test_an_invalid_url_is_broken(check: Check, folder: Path) -> None:
     outcome = check(folder)
 
     assert outcome.status == 1
-    assert outcome.out.startswith("http://[bad: ")
-    assert "named by more.html" in outcome.out
+    assert outcome.out.startswith("more.html -> http://[bad: ")
 
 
 def test_a_page_that_is_no_html_stops_nothing(check: Check, folder: Path) -> None:
@@ -196,9 +217,7 @@ def test_a_page_that_is_no_html_stops_nothing(check: Check, folder: Path) -> Non
     outcome = check(folder)
 
     assert outcome.status == 1
-    assert outcome.out.startswith(
-        "gone.html: 404 File not found\n    named by other.html\n"
-    )
+    assert outcome.out.startswith("other.html -> gone.html: 404 File not found\n")
 
 
 def test_only_an_element_of_its_kind_makes_an_anchor(
@@ -214,7 +233,7 @@ def test_only_an_element_of_its_kind_makes_an_anchor(
     outcome = check(folder)
 
     assert outcome.status == 1
-    assert outcome.out.startswith("more.html: no anchor #other\n")
+    assert outcome.out.startswith("more.html -> more.html: no anchor #other\n")
     assert " 1 broken;" in outcome.out
 
 
@@ -254,11 +273,9 @@ def test_redirects_are_followed(check: Check, serve: Serve) -> None:
     outcome = check(url)
 
     assert outcome.status == 1
-    assert outcome.out.splitlines()[:4] == [
-        "missing: 410 Gone",
-        f"    named by {url}/",
-        "page: no anchor #nowhere",
-        f"    named by {url}/",
+    assert sorted(outcome.out.splitlines()[:2]) == [
+        f"{url}/ -> missing: 410 Gone",
+        f"{url}/ -> page: no anchor #nowhere",
     ]
 
 
@@ -269,7 +286,7 @@ def test_a_circle_of_redirects_is_broken(check: Check, serve: Serve) -> None:
     outcome = check(url)
 
     assert outcome.status == 1
-    assert outcome.out.startswith("a: redirects in a circle\n")
+    assert outcome.out.startswith(f"{url}/ -> a: redirects in a circle\n")
 
 
 def test_external_links_are_fetched_when_asked_to(check: Check, serve: Serve) -> None:
@@ -283,9 +300,170 @@ def test_external_links_are_fetched_when_asked_to(check: Check, serve: Serve) ->
 
     assert outcome.status == 1
     assert outcome.out == (
-        f"{elsewhere}/b: 410 Gone\n    named by {url}/\n"
+        f"{url}/ -> {elsewhere}/b: 410 Gone\n"
         "1 pages, 2 links to 3 URLs checked: 1 broken; 0 external links left out\n"
     )
+
+
+def test_redirects_elsewhere_are_followed(check: Check, serve: Serve) -> None:
+    """So a link to another host is as good as its last page, too."""
+    elsewhere = serve({"/a": "-> /b", "/b": "-> /c", "/d": "-> /e", "/e": "fine"})
+    url = serve(
+        {"/": f'<a href="{elsewhere}/a">a</a> <a href="here">here</a>'}
+        | {"/here": f"-> {elsewhere}/d"}
+    )
+
+    outcome = check(url, "--external")
+
+    assert outcome.status == 1
+    assert outcome.out.startswith(f"{url}/ -> {elsewhere}/a: 410 Gone\n")
+    assert " 1 broken;" in outcome.out
+
+
+def test_pages_deeper_than_asked_for_are_not_fetched(
+    check: Check, serve: Serve
+) -> None:
+    """What leads there is counted, and is no verdict."""
+    url = serve(
+        {
+            "/": '<a href="a">one away</a>',
+            "/a": '<a href="b">two</a>',
+            "/b": '<a href="gone">three</a>',
+        }
+    )
+
+    outcome = check(url, "--depth", 2)
+
+    assert outcome.status == 0
+    assert outcome.out == (
+        "3 pages, 2 links to 3 URLs checked: 0 broken; 0 external links left out\n"
+        "1 more links were not reached\n"
+    )
+
+
+def test_the_shortest_way_to_a_page_counts(check: Check, serve: Serve) -> None:
+    """Each of x and z is two links away, and three on the other's branch."""
+    url = serve(
+        {
+            "/": '<a href="p">p</a> <a href="q">q</a>',
+            "/p": '<a href="x">x</a> <a href="to-z">to z</a>',
+            "/q": '<a href="z">z</a> <a href="to-x">to x</a>',
+            "/to-x": '<a href="x">x</a>',
+            "/to-z": '<a href="z">z</a>',
+            "/x": '<a href="after-x">three away</a>',
+            "/z": '<a href="after-z">three away</a>',
+            "/after-x": "the end",
+            "/after-z": "the end",
+        }
+    )
+
+    outcome = check(url, "--depth", 3, "--limit", 1)
+
+    assert outcome.out == (
+        "9 pages, 8 links to 9 URLs checked: 0 broken; 0 external links left out\n"
+    )
+
+
+def test_a_person_at_a_terminal_sees_progress(
+    check: Check, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line says how far it is, and is gone at the end."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+
+    outcome = check(folder)
+
+    lines = outcome.err.split("\x1b[K")
+    assert lines[1] == "0 URLs fetched, 0 to go\r"
+    assert lines[-1] == ""
+
+
+def test_ctrl_c_ends_the_check_and_no_finding_is_lost(
+    check: Check, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One is being printed, to a slow reader; one waits; and one is being sent."""
+    interrupted = Event()
+    interrupt = linkcheck.interrupt
+
+    def note_interrupt(*arguments: object) -> None:
+        interrupt(*arguments)
+        interrupted.set()
+
+    def print_slowly(*arguments: object, **options: Any) -> None:
+        interrupted.wait()
+        print(*arguments, **options)  # noqa: T201 - as the program does
+
+    monkeypatch.setattr(linkcheck, "AHEAD", 1)
+    monkeypatch.setattr(linkcheck, "interrupt", note_interrupt)
+    monkeypatch.setattr(linkcheck, "print", print_slowly, raising=False)
+    # One fetch at a time, and one more page may wait to be entered.
+    url = serve(
+        {
+            "/": '<a href="b#x">b</a>',
+            "/b": '<a href="c#x">c</a>',
+            "/c": '<a href="a#x">a</a>',
+            "/a": '<a href="d">d</a>',
+            "/d": '<a href="interrupt">never answers</a>',
+        }
+    )
+
+    outcome = check(url, "--limit", 1)
+
+    assert outcome.status == 130
+    assert outcome.out.splitlines()[:-2] == [
+        f"{url}/ -> b: no anchor #x",
+        "b -> c: no anchor #x",
+        "c -> a: no anchor #x",
+    ]
+    assert " 3 broken;" in outcome.out
+    assert outcome.err == "linkcheck: interrupted\n"
+
+
+def test_ctrl_c_just_before_a_finding_is_printed_does_not_lose_it(
+    check: Check, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has left the channel, so nobody else would tell it."""
+    monkeypatch.setattr(linkcheck, "clear", lambda: signal.raise_signal(signal.SIGINT))
+    _write(folder / "more.html", '<a href="gone.html">gone</a>')
+
+    outcome = check(folder)
+
+    assert outcome.status == 130
+    assert outcome.out.startswith("more.html -> gone.html: 404 File not found\n")
+
+
+def test_a_second_ctrl_c_leaves_even_the_report_out(
+    check: Check, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who insists gets out without another word."""
+
+    def interrupt_twice() -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(linkcheck, "clear", interrupt_twice)
+    _write(folder / "more.html", '<a href="gone.html">gone</a>')
+
+    outcome = check(folder)
+
+    assert outcome == (130, "", "")
+
+
+def test_a_reader_who_has_seen_enough_ends_the_check(folder: Path) -> None:
+    """As with ``head``: no traceback, and nothing more is fetched."""
+    _write(folder / "more.html", '<a href="gone.html">gone</a>')
+    read, write = os.pipe()
+    os.close(read)
+
+    with os.fdopen(write, "wb") as pipe:
+        outcome = subprocess.run(  # noqa: S603 - it is our own
+            [sys.executable, PROGRAM, folder],
+            stdout=pipe,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+
+    assert outcome.returncode == 1
+    assert outcome.stderr == b""
 
 
 def test_time_that_runs_out_ends_the_check(check: Check, folder: Path) -> None:
@@ -308,6 +486,7 @@ def test_time_that_runs_out_ends_the_check(check: Check, folder: Path) -> None:
         ["{empty}"],
         ["{empty}", "--limit", "0"],
         ["{empty}", "--timeout", "nan"],
+        ["{empty}", "--depth", "-1"],
         [],
     ],
     ids=str,

@@ -6,6 +6,8 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
+from safeconc._context import spend
+from safeconc._loop import running_loop
 from safeconc._waiter import Waiter
 from tests.harness import on_asyncio
 
@@ -117,3 +119,38 @@ async def test_scope_is_not_asked_for_again() -> None:
         await anyio.wait_all_tasks_blocked()
         scope.cancel()
         waiter.hand("x")
+
+
+@on_asyncio  # trio does not let a wait be driven by hand
+@pytest.mark.parametrize("order", [GeneratorExit, KeyboardInterrupt, SystemExit])
+async def test_order_to_end_is_not_outranked(order: type[BaseException]) -> None:
+    """Only a cancellation loses to what was handed over; who is closed, ends."""
+    waiter = Waiter()
+    wait = waiter.wait()
+    wait.send(None)
+
+    waiter.hand("x")
+
+    with pytest.raises(order):
+        wait.throw(order)
+
+
+@on_asyncio
+async def test_cancellation_that_lost_arrives_at_the_next_call_that_looks() -> None:
+    """One of our own awaits that need not wait is enough to hear of it."""
+    waiter = Waiter()
+    seen: list[object] = []
+
+    async def wait() -> None:
+        seen.append(await waiter.wait())
+        await spend(running_loop())
+        seen.append("went on")
+
+    task = asyncio.ensure_future(wait())
+    await checkpoint()
+    waiter.hand("x")
+    task.cancel()
+    await asyncio.wait([task])
+
+    assert seen == ["x"]
+    assert task.cancelled()

@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from safeconc import Context, ContextStatistics
@@ -60,6 +62,12 @@ def standing_still(timeout: float) -> Context:
 
     with asyncio.Runner(loop_factory=VirtualClockEventLoop) as runner:
         return runner.run(make())
+
+
+async def hold_the_clock(until: Callable[[], bool]) -> None:
+    """Be a task that is always ready, so that virtual time stands still."""
+    while not until():
+        await anyio.lowlevel.checkpoint()
 
 
 def run_together(*fns: Callable[[], object]) -> None:

@@ -8,13 +8,15 @@ Layers, lowest first; a module imports only what stands before it::
     _context                        a deadline and a cause
     _siblings                       members that fail together
     _crew  _progress                who runs them, and who watches
-    _run                            items in, results out
-    _errgroup  _fanout              the primitives
+    _run  _tree                     items in, results out
+    _errgroup  _fanout  _to_thread  the primitives
+    _channel  _depthpool  _ticker
     antipatterns                    each vice beside its cure
     _demo                           runs them, and shows it
     __main__                        the command line
 """
 
+from safeconc._channel import Channel, ChannelClosed, ChannelStatistics, consume
 from safeconc._context import (
     Context,
     ContextCancelled,
@@ -23,25 +25,45 @@ from safeconc._context import (
     check,
     current_context,
 )
+from safeconc._depthpool import DepthPool, crawl
 from safeconc._errgroup import ErrGroup, ErrGroupStatistics, Task
 from safeconc._fanout import FanOut, fan_out
+from safeconc._policy._frontier import FrontierFull
+from safeconc._policy._ticks import Tick
 from safeconc._registration import Registration
 from safeconc._run import FanOutStatistics
+from safeconc._ticker import Ticker, every
+from safeconc._to_thread import to_thread
+from safeconc._tree import DepthPoolStatistics, Job, Visit
 
 __all__ = (
+    "Channel",
+    "ChannelClosed",
+    "ChannelStatistics",
     "Context",
     "ContextCancelled",
     "ContextStatistics",
     "DeadlineExceeded",
+    "DepthPool",
+    "DepthPoolStatistics",
     "ErrGroup",
     "ErrGroupStatistics",
     "FanOut",
     "FanOutStatistics",
+    "FrontierFull",
+    "Job",
     "Registration",
     "Task",
+    "Tick",
+    "Ticker",
+    "Visit",
     "check",
+    "consume",
+    "crawl",
     "current_context",
+    "every",
     "fan_out",
+    "to_thread",
 )
 
 # Tracebacks, pickles and docs should say ``safeconc.Context``: users need not

@@ -1,13 +1,13 @@
 """A deadline and a cause that travel with the call."""
 
-import math
 import time
 from _thread import TIMEOUT_MAX, allocate_lock
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from functools import partial
+from math import inf, isnan
 from sys import get_asyncgen_hooks
 from threading import Thread
 from types import TracebackType
@@ -15,10 +15,10 @@ from typing import NoReturn, Self, final
 
 import anyio
 from anyio.lowlevel import checkpoint as full_checkpoint
-from anyio.lowlevel import checkpoint_if_cancelled
 
 from safeconc._loop import BUDGET, Loop, Timer, here, in_task, running_loop
-from safeconc._policy._endings import CANCELLED, EXPIRED, Clock, Node
+from safeconc._policy._endings import CANCELLED, EXPIRED, LEFT, Clock, Node
+from safeconc._policy._passes import Passes
 from safeconc._registration import Registration
 
 
@@ -50,13 +50,15 @@ class ContextStatistics:
 class _TaskBlock:
     """An open ``async with`` block: the scope that the end of the context cancels."""
 
-    __slots__ = ("left", "loop", "on_delivery", "previous", "scope", "timer")
+    __slots__ = ("left", "loop", "on_delivery", "scope", "timer", "token")
 
-    def __init__(self, previous: "Context | None", loop: Loop, deadline: float) -> None:
-        self.previous = previous
+    token: Token["Context | None"]
+
+    def __init__(self, loop: Loop, deadline: float) -> None:
         self.loop = loop
         self.left = False
-        self.scope = anyio.CancelScope(deadline=deadline)
+        # The class itself would initialise what it makes twice.
+        self.scope = anyio.move_on_at(deadline)
         self.timer: Timer | None = None
         self.on_delivery: Callable[[], object] | None = None
 
@@ -114,11 +116,11 @@ class _Helper:
 
 
 @final
-class _NoContext:
-    """What was ambient outside of a block, if no context was."""
+class _Left:
+    """What remains of a block in a thread: that there was one, and no contextvars."""
 
 
-_NONE = _NoContext()
+_LEFT = _Left()
 
 
 @final
@@ -169,24 +171,35 @@ class Context(Node):
         deadline: float | None = None,
         name: str | None = None,
     ) -> None:
+        self._name = name
+        self._block: Token[Context | None] | _TaskBlock | _Left | None = None
+        self._bound = None
+        self._end = None
+        self._state = {}
+        self._clock = None
+        self._deadline = inf
+        self._others = ()
         if not parents:
             outer = ambient.get()
             if outer is not None:
                 parents = (outer,)
-        super().__init__(parents)
-        self._name = name
-        self._block: Context | _NoContext | _TaskBlock | None = None
-        for parent in parents:
-            if not isinstance(parent, Context):
-                raise TypeError(f"a parent must be a Context, not {parent!r}")
-            if parent._parents and "linked" not in parent._state:
-                parent._link()
-            if parent._deadline != math.inf:
-                inherited = parent._deadline_on(self._own_clock())
-                self._deadline = min(self._deadline, inherited)
+        if parents:
+            self._parent = parents[0]
+            if len(parents) > 1:
+                self._others = parents[1:]
+            for parent in parents:
+                if not isinstance(parent, Context):
+                    raise TypeError(f"a parent must be a Context, not {parent!r}")
+                if parent._parent is not None and "linked" not in parent._state:
+                    parent._link()
+                if parent._deadline != inf:
+                    inherited = parent._deadline_on(self._own_clock())
+                    self._deadline = min(self._deadline, inherited)
+        else:
+            self._parent = None
         if timeout is not None or deadline is not None:
             self._limit_by(timeout, deadline)
-        if len(parents) > 1:
+        if self._others:
             self._link()  # else "the first one to end" would be a guess
 
     @classmethod
@@ -248,8 +261,8 @@ class Context(Node):
     @property
     def remaining(self) -> float:
         """Seconds until the deadline, never below zero; infinity without one."""
-        if self._clock is None or self._deadline == math.inf:
-            return math.inf
+        if self._clock is None or self._deadline == inf:
+            return inf
         return max(0.0, self._deadline - self._clock())
 
     def check(self) -> None:
@@ -272,7 +285,7 @@ class Context(Node):
     def __repr__(self) -> str:
         if self.done:
             return f"<{self.name} {self._ending[0]}>"
-        limit = "" if self._deadline == math.inf else f", {self.remaining:.3g} s left"
+        limit = "" if self._deadline == inf else f", {self.remaining:.3g} s left"
         return f"<{self.name} live{limit}>"
 
     # Ending it
@@ -329,7 +342,7 @@ class Context(Node):
         Threads wait in real time, also for a deadline on a virtual clock.
         """
         give_up = time.monotonic() + (
-            math.inf if timeout is None else _seconds("timeout", timeout)
+            inf if timeout is None else check_seconds("timeout", timeout)
         )
         if in_task():
             raise RuntimeError(
@@ -349,7 +362,7 @@ class Context(Node):
                     self._finish((EXPIRED, None))
                 elif now >= give_up:
                     return False
-                elif expires == give_up == math.inf:
+                elif expires == give_up == inf:
                     bell.acquire()
                 else:
                     bell.acquire(timeout=min(expires - now, give_up - now, TIMEOUT_MAX))
@@ -389,37 +402,45 @@ class Context(Node):
             )
         if self._block is not None:
             self._refuse_reuse()
-        self._block = ambient.get() or _NONE
-        ambient.set(self)
+        self._block = ambient.set(self)
         if self._state:
             self._watch()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        # Not reset(token): a fixture may leave in another contextvars context.
-        ambient.set(None if self._block is _NONE else self._block)  # type: ignore[arg-type]
-        self._leave()
-        helper = self._state.get("helper")
-        if helper is not None:
-            helper.join()
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        token, self._block = self._block, _LEFT
+        _restore(token)  # type: ignore[arg-type]
+        # As _leave() does: the call would be a twentieth of the block's price.
+        if not self.done:
+            self._publish((LEFT, None))
+        if len(self._state) > 1:
+            self._tell(self._ending)
+            helper = self._state.get("helper")
+            if helper is not None:
+                helper.join()
 
     async def __aenter__(self) -> Self:
         loop = running_loop()
         await spend(loop)
         if self._block is not None:
             self._refuse_reuse()
-        self._block = block = _TaskBlock(
-            ambient.get(), loop, self._deadline_on(loop.clock)
-        )
-        ambient.set(self)
+        self._block = block = _TaskBlock(loop, self._deadline_on(loop.clock))
+        # In this order: asyncio keeps the contextvars of a timer, and with them the
+        # ambient context, long after the timer was cancelled.
         block.scope.__enter__()
-        self._bound = block.wake
-        if self._parents:
+        block.token = ambient.set(self)
+        self._bound = block
+        if self._parent is not None:
             self._hold()
         if self._state:
             self._watch()
         # A deadline that has passed the scope has seen by itself.
-        if self._end is not None or (self._parents and self.done):
+        if self._end is not None or (self._parent is not None and self.done):
             block.scope.cancel()
         return self
 
@@ -429,7 +450,13 @@ class Context(Node):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if await self._unbind(exc_type, exc, traceback):
+        block = self._block
+        assert isinstance(block, _TaskBlock)
+        if (
+            self._release(block, exc_type, exc, traceback)
+            if block.timer is None  # none comes any more: spare a coroutine
+            else await self._unbind(exc_type, exc, traceback)
+        ):
             self._raise()
 
     # Below: how it works
@@ -446,21 +473,35 @@ class Context(Node):
         """
         block = self._block
         assert isinstance(block, _TaskBlock)
+        try:
+            return self._release(block, exc_type, exc, traceback)
+        finally:
+            if block.timer is not None:
+                await block.timer.aclose()
+
+    def _release(
+        self,
+        block: _TaskBlock,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        """Leave the block, but for its timer; True if it was cut short."""
         block.left = True
         self._bound = None
-        ambient.set(block.previous)
+        _restore(block.token)
+        del block.token  # it leads to all contextvars of the task
         try:
             block.scope.__exit__(exc_type, exc, traceback)
-            if block.scope.cancelled_caught and not self.done:
+            cut_short = block.scope.cancelled_caught
+            if cut_short and not self.done:
                 # By the deadline, which on its own clock is not there yet.
                 self._finish((EXPIRED, None))
         finally:
             self._leave()
-            if self._parents:
+            if self._parent is not None:
                 self._hold()
-            if block.timer is not None:
-                await block.timer.aclose()
-        return block.scope.cancelled_caught
+        return cut_short
 
     def _on_delivery(self, fn: Callable[[], object] | None) -> None:
         """Have *fn* called, too, when the end of the context reaches the open block."""
@@ -476,7 +517,7 @@ class Context(Node):
     def _watch(self) -> None:
         """See to it that somebody notices the deadline, if the block is open."""
         block = self._block
-        if block is None or self._deadline == math.inf or not self._state.get("calls"):
+        if block is None or self._deadline == inf or not self._state.get("calls"):
             return
         if isinstance(block, _TaskBlock):
             block.loop.hop(partial(block.arm, self))
@@ -507,7 +548,7 @@ class Context(Node):
     def _limit_by(self, timeout: float | None, deadline: float | None) -> None:
         clock = self._clock or self._own_clock()
         if timeout is not None:
-            expires = clock() + _seconds("timeout", timeout)
+            expires = clock() + check_seconds("timeout", timeout)
             self._deadline = min(self._deadline, expires)
         if deadline is not None and _number("deadline", deadline) < self._deadline:
             self._deadline = deadline
@@ -518,6 +559,15 @@ class Context(Node):
 
 
 ambient: ContextVar[Context | None] = ContextVar("safeconc.context", default=None)
+
+
+def _restore(token: Token[Context | None]) -> None:
+    """Make ambient again what was so before the block."""
+    try:
+        ambient.reset(token)
+    except ValueError:  # a fixture may leave in another contextvars context
+        old = token.old_value
+        ambient.set(None if old is Token.MISSING else old)
 
 
 def current_context() -> Context | None:
@@ -550,9 +600,16 @@ def spend(loop: Loop) -> Awaitable[None]:
         deliver(context)
     loop.left -= 1
     if loop.left > 0:
-        return checkpoint_if_cancelled()
+        return loop.look()
     loop.left = BUDGET
     return full_checkpoint()
+
+
+async def look(loop: Loop, passes: Passes) -> None:
+    """Do the same for a call of which there are so many that *passes* spares most."""
+    loop.left -= passes.revoke()
+    await spend(loop)
+    passes.renew()
 
 
 def deliver(context: Context) -> None:
@@ -580,13 +637,14 @@ def _number(name: str, value: float) -> float:
         seconds = float(value)
     except OverflowError:
         raise ValueError(f"{name} is out of range: {value}") from None
-    if math.isnan(seconds):
+    if isnan(seconds):
         raise ValueError(f"{name} must be a number of seconds, not NaN")
     return seconds
 
 
-def _seconds(name: str, value: float) -> float:
-    if type(value) is float and value >= 0:  # what nearly all are, at a third the price
+def check_seconds(name: str, value: float) -> float:
+    # What nearly all are, at a third the price.
+    if (type(value) is float or type(value) is int) and 0 <= value <= TIMEOUT_MAX:
         return value
     if _number(name, value) < 0:
         raise ValueError(f"{name} must not be negative: {value}")

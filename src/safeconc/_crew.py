@@ -93,6 +93,11 @@ def _can_tell() -> bool:
 _CAN_TELL = _can_tell()
 
 
+def mapping_of(variables: ContextVars) -> object:
+    """Return what :func:`_mapping` does where it works, else None."""
+    return _mapping(variables) if _CAN_TELL else None
+
+
 @final
 class JobDriver:
     """Steps a worker through contextvars that change from job to job.
@@ -124,7 +129,7 @@ class JobDriver:
 
     def __init__(self, base: ContextVars, crew: "Crew") -> None:
         self._base = base
-        self.mapping = _mapping(base) if _CAN_TELL else None
+        self.mapping = mapping_of(base)
         self._crew = crew
         self.resting = False
         self.variables = base.copy()
@@ -136,15 +141,18 @@ class JobDriver:
         """Await *coroutine*, a worker's."""
         self.coroutine = coroutine
         crew = self._crew
-        step: Any = coroutine.send
+        send: Any = coroutine.send
+        step = send
         sent: Any = None
         while True:
+            crew.stepping = True
             try:
                 waits_for = self.variables.run(step, sent)
             except StopIteration:
                 return
             finally:
-                step = coroutine.send
+                crew.stepping = False
+                step = send
                 sent = None
             if waits_for is _SWITCH:
                 continue
@@ -214,6 +222,9 @@ class Crew:
     variables: ContextVars
     """The contextvars of the workers themselves, set when the block is opened."""
 
+    stepping: bool
+    """Whether the code that runs now is a worker's, or its job's."""
+
     def __init__(
         self, siblings: Siblings, source: Source, results: Results, limit: int | None
     ) -> None:
@@ -227,6 +238,7 @@ class Crew:
         self._live = 0
         self._coming = 0
         self._closed = False
+        self.stepping = False
 
     def call(self) -> None:
         """There is a job: have a worker look for it, unless one is on its way."""
@@ -286,6 +298,10 @@ class Crew:
             handle.coro.close()
         return lost
 
+    def jobs(self) -> list[Key]:
+        """Return the jobs under way, for those sources that note them."""
+        return [worker.job for worker in self._workers.values()]
+
     def current(self) -> Worker | None:
         """Return the worker that is the calling task, if one is."""
         return self._workers.get(self._siblings.loop.current_task())
@@ -325,7 +341,10 @@ class Crew:
         mapping = driver.mapping
         while True:
             for variables, job, key in source.jobs(worker):
-                if variables is not None and _mapping(variables) is not mapping:
+                if (
+                    variables is not None
+                    and get_referents(variables)[-1] is not mapping
+                ):
                     await driver.switch(variables)
                 try:
                     value = await job

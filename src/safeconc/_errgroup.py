@@ -3,10 +3,20 @@
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from contextvars import Context as ContextVars
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, TypeVarTuple, final
+from typing import (
+    Any,
+    Generic,
+    Protocol,
+    Self,
+    TypeAlias,
+    TypeVar,
+    TypeVarTuple,
+    final,
+)
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -17,12 +27,19 @@ from safeconc._limit import check_limit
 from safeconc._loop import running_loop
 from safeconc._policy._failures import Mode
 from safeconc._policy._slots import Slots
-from safeconc._siblings import Siblings, as_coroutine, check_function
+from safeconc._siblings import (
+    Siblings,
+    as_coroutine,
+    cancelling_of,
+    check_function,
+)
 from safeconc._waiter import Waiter
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 Args = TypeVarTuple("Args")
+
+_Unstarted: TypeAlias = tuple[anyio.TaskHandle[None], Coroutine[Any, Any, Any]]
 
 _ENDED = object()
 """Handed to who waits for a slot when there will be none any more."""
@@ -49,6 +66,12 @@ class ErrGroupStatistics:
     """Errors so far, the body's own included."""
 
 
+class _Cancellable(Protocol):
+    """What runs a child: a task of its own, or a worker."""
+
+    def cancel(self) -> None: ...
+
+
 @final
 class Task(Generic[R_co]):
     """A child of an :class:`ErrGroup`: its result, when there is one.
@@ -62,26 +85,24 @@ class Task(Generic[R_co]):
     __slots__ = (
         "__weakref__",
         "_awaiters",
-        "_cancel",
         "_cancelled",
         "_done",
         "_error",
-        "_foreground",
         "_group",
         "_name",
+        "_runner",
         "_value",
     )
 
-    def __init__(self, group: "ErrGroup", name: str, *, foreground: bool) -> None:
+    def __init__(self, group: "ErrGroup", name: str) -> None:
         self._group = group
         self._name = name
-        self._foreground = foreground
         self._done = False
         self._cancelled = False
         self._value: R_co | None = None
         self._error: BaseException | None = None
         self._awaiters: list[Waiter] | None = None
-        self._cancel: Callable[[], object] | None = None
+        self._runner: _Cancellable | None = None
 
     @property
     def name(self) -> str:
@@ -155,15 +176,16 @@ class Task(Generic[R_co]):
             state = "cancelled" if self._cancelled else "finished"
         return f"<Task {self._name} {state}>"
 
-    def _end(self, value: Any = None, error: BaseException | None = None) -> None:
+    def _end(self, value: Any, error: BaseException | None) -> None:
         """Publish how the child ended, and wake who waits for it."""
         self._value = value
         self._error = error
         self._done = True
-        self._cancel = None
-        for waiter in self._awaiters or ():
-            waiter.hand()
-        self._awaiters = None
+        self._runner = None
+        if self._awaiters is not None:
+            for waiter in self._awaiters:
+                waiter.hand()
+            self._awaiters = None
 
 
 @final
@@ -209,10 +231,11 @@ class ErrGroup:
         if reuse:
             self._crew = Crew(self._siblings, self._children, self._children, None)
         self._members: dict[object, Task[Any]] = {}
-        self._unstarted: dict[Task[Any], tuple[Coroutine[Any, Any, Any], ...]] = {}
+        self._unstarted: dict[Task[Any], _Unstarted] = {}
         self._background: set[Task[Any]] = set()
         self._started = 0
         self._state = "new"
+        self._is_here: Callable[[], bool] = _nowhere
 
     @property
     def context(self) -> Context:
@@ -253,11 +276,10 @@ class ErrGroup:
         :exc:`TypeError` if *fn* is no coroutine function.
         """
         self._check_call(fn)
-        await spend(self._siblings.loop)
-        if self._siblings.ended or not (
-            self._slots.take() or await self._wait_for_slot()
-        ):
-            await self._siblings.refuse()
+        siblings = self._siblings
+        await spend(siblings.loop)
+        if siblings.ended or not (self._slots.take() or await self._wait_for_slot()):
+            await siblings.refuse()
         return self._start_in_slot(fn, args, name)
 
     def go_nowait(
@@ -289,13 +311,9 @@ class ErrGroup:
         await spend(self._siblings.loop)
         if self._siblings.ended:
             await self._siblings.refuse()
-        task: Task[R] = Task(
-            self,
-            name or getattr(fn, "__qualname__", None) or _name_of(fn),
-            foreground=False,
-        )
         variables = self._siblings.contextvars()
         coroutine = as_coroutine(fn, variables.run(fn, *args))
+        task: Task[R] = Task(self, name or _name_of(fn))
         self._background.add(task)
         self._started += 1
         self._spawn(task, variables, coroutine)
@@ -317,6 +335,7 @@ class ErrGroup:
                 "block, make a new one"
             )
         await self._siblings.__aenter__()
+        self._is_here = self._siblings.loop.is_here
         if self._crew is not None:
             self._crew.variables = self._siblings.contextvars()
         self._state = "open"
@@ -329,7 +348,8 @@ class ErrGroup:
         traceback: TracebackType | None,
     ) -> bool | None:
         self._state = "joining"
-        self._end_if_idle()
+        if exc is None:
+            self._end_if_idle()
         try:
             return await self._siblings.__aexit__(exc_type, exc, traceback)
         finally:
@@ -340,23 +360,23 @@ class ErrGroup:
     # Below: how it works
 
     def _check_call(self, fn: object) -> None:
-        if not callable(fn):
-            check_function(fn)
+        if callable(fn) and self._is_here():
+            return
+        check_function(fn)
         if self._state == "new":
             raise RuntimeError(
                 f"{self._siblings.label} has not been entered; start children inside "
                 "its 'async with' block"
             )
-        if not self._siblings.loop.is_here():
-            raise RuntimeError(
-                f"{self._siblings.label} belongs to another event loop; call it from "
-                "a task of that loop"
-            )
+        raise RuntimeError(
+            f"{self._siblings.label} belongs to another event loop; call it from "
+            "a task of that loop"
+        )
 
     async def _wait_for_slot(self) -> bool:
         """Wait until a slot is ours; False if the group has ended instead."""
         holder = self._current_member()
-        if holder is not None and not holder._foreground:
+        if holder in self._background:
             holder = None
         if holder is not None and (circle := self._slots.circle()) is not None:
             names = ", ".join(task.name for task in (*circle, holder))
@@ -365,7 +385,7 @@ class ErrGroup:
                 f"by a child that waits in go() for a slot: {names}; none can come "
                 "free. Raise the limit, or start such children with a second group"
             )
-        waiter = Waiter()
+        waiter = Waiter(self._siblings.loop)
         self._slots.join(waiter, holder)
         try:
             if await waiter.wait() is _ENDED:
@@ -394,17 +414,13 @@ class ErrGroup:
         self, fn: Callable[..., Awaitable[R]], args: tuple[Any, ...], name: str | None
     ) -> Task[R]:
         try:
-            variables = self._siblings.contextvars()
+            variables = self._siblings.adopted(copy_context())
             coroutine = as_coroutine(fn, variables.run(fn, *args))
-            task: Task[R] = Task(
-                self,
-                name or getattr(fn, "__qualname__", None) or _name_of(fn),
-                foreground=True,
-            )
+            task: Task[R] = Task(self, name or _name_of(fn))
             if self._crew is None:
                 self._spawn(task, variables, coroutine)
             else:
-                self._children.queue.append((task, variables, coroutine))
+                self._children.queue.append((variables, coroutine, task))
                 self._crew.call()
         except BaseException:
             self._free_slot()
@@ -419,25 +435,26 @@ class ErrGroup:
         coroutine: Coroutine[Any, Any, Any],
     ) -> None:
         handle = self._siblings.tasks.create_task(
-            self._run(task, coroutine), name=task.name, context=variables
+            self._run(task, coroutine), name=task._name, context=variables
         )
-        self._unstarted[task] = (handle.coro, coroutine)
-        task._cancel = handle.cancel
+        self._unstarted[task] = handle, coroutine
+        task._runner = handle
 
     async def _run(self, task: Task[Any], coroutine: Coroutine[Any, Any, Any]) -> None:
         """Be the task of a child."""
         del self._unstarted[task]
-        if task._cancelled or self._siblings.over:
+        siblings = self._siblings
+        if task._cancelled or siblings.over:
             # As on a crew: cancelled before it began, it does not begin.
             coroutine.close()
             self._children.cancelled(task)
             return
-        key = self._siblings.loop.current_task()
+        key = siblings.loop.current_task()
         self._members[key] = task
         try:
             value = await coroutine
         except BaseException as exc:
-            error = self._siblings.verdict(exc, own=task._cancelled)
+            error = siblings.verdict(exc, own=task._cancelled)
             if error is None:
                 self._children.cancelled(task)
                 raise
@@ -448,28 +465,33 @@ class ErrGroup:
             self._children[task] = value
         finally:
             del self._members[key]
-        await self._siblings.shed(key)
+        if cancelling_of(key)():
+            await siblings.shed(key)
 
     def _cancel_child(self, task: Task[Any]) -> None:
-        if task._cancel is not None:
-            task._cancel()
+        if task._runner is not None:
+            task._runner.cancel()
             return
-        job = next(job for job in self._children.queue if job[0] is task)
+        job = next(job for job in self._children.queue if job[2] is task)
         self._children.queue.remove(job)
-        job[2].close()
+        job[1].close()
         self._children.cancelled(task)
 
     def _ended(self, task: Task[Any]) -> None:
-        if task._foreground:
-            self._free_slot()
-            if self._state == "joining":
-                self._end_if_idle()
-        else:
+        if task in self._background:
             self._background.discard(task)
+            return
+        waiter = self._slots.free()
+        if waiter is not None:
+            waiter.hand()
+        elif self._state == "joining":
+            self._end_if_idle()
 
     def _end_if_idle(self) -> None:
         """Once the body and the children are done, stop what serves them."""
-        if self._slots.taken == 0:
+        # Where the block fails, all are cancelled together. One by one before that,
+        # anyio would take a native cancellation of the owner for one of its own.
+        if self._slots.taken == 0 and not self._siblings.over:
             self._siblings.close()
             for task in tuple(self._background):
                 task.cancel()
@@ -480,7 +502,7 @@ class ErrGroup:
         if self._crew is not None:
             self._crew.close()
             while self._children.queue:
-                task, _, coroutine = self._children.queue.popleft()
+                _, coroutine, task = self._children.queue.popleft()
                 coroutine.close()
                 self._children.cancelled(task)
 
@@ -492,9 +514,9 @@ class ErrGroup:
         """
         lost = bool(self._unstarted)
         while self._unstarted:
-            task, coroutines = self._unstarted.popitem()
-            for coroutine in coroutines:
-                coroutine.close()
+            task, (handle, coroutine) = self._unstarted.popitem()
+            handle.coro.close()
+            coroutine.close()
             self._children.cancelled(task)
         return lost or (self._crew is not None and self._crew.find_lost())
 
@@ -505,15 +527,16 @@ class _Children:
 
     def __init__(self, group: ErrGroup) -> None:
         self._group = group
-        self.queue: deque[tuple[Task[Any], ContextVars, Coroutine[Any, Any, Any]]]
+        self.queue: deque[tuple[ContextVars, Coroutine[Any, Any, Any], Task[Any]]]
         self.queue = deque()
 
     def jobs(self, worker: Worker) -> Iterator[Job]:
-        while self.queue:
-            task, variables, coroutine = self.queue.popleft()
-            worker.job = task
-            task._cancel = worker.cancel
-            yield variables, coroutine, task
+        queue = self.queue
+        while queue:
+            job = queue.popleft()
+            worker.job = task = job[2]
+            task._runner = worker
+            yield job
         worker.job = None
 
     def has_jobs(self) -> int:
@@ -521,24 +544,29 @@ class _Children:
 
     def __setitem__(self, key: Task[Any], value: Any) -> None:
         key._cancelled = False  # if it was to be, it finished all the same
-        key._end(value)
+        key._end(value, None)
         self._group._ended(key)
 
     def failed(self, key: Task[Any], error: BaseException) -> None:
         # The awaiters first: cancelled before they are woken, they would never
         # see the error.
-        key._end(error=error)
+        key._end(None, error)
         self._group._siblings.fail(error)
         self._group._ended(key)
 
     def cancelled(self, key: Task[Any]) -> None:
         key._cancelled = True
-        key._end()
+        key._end(None, None)
         self._group._ended(key)
 
 
+def _nowhere() -> bool:
+    return False
+
+
 def _name_of(fn: object) -> str:
-    """Name a callable that is no function: a partial, or an instance."""
-    while isinstance(fn, partial):
-        fn = fn.func
-    return getattr(fn, "__qualname__", type(fn).__qualname__)
+    """Name a callable: a partial by its function, an instance by its class."""
+    name: str | None = getattr(fn, "__qualname__", None)
+    if name is not None:
+        return name
+    return _name_of(fn.func) if isinstance(fn, partial) else type(fn).__qualname__

@@ -10,15 +10,17 @@ import asyncio
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from threading import local
 from typing import TYPE_CHECKING, Any, Protocol, final
+
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from safeconc._policy._endings import Clock
 
 if TYPE_CHECKING:
     from trio import CancelScope, Event
-    from trio.lowlevel import TrioToken
+    from trio.lowlevel import Abort, Task, TrioToken
 
 BUDGET = 128
 """Operations of ours that need not wait between two turns of the loop."""
@@ -50,9 +52,14 @@ class Loop(ABC):
     clock: Clock
     """Seconds, callable from any thread."""
 
-    left: int = BUDGET
+    left: int
     """What remains of the budget. One counter per loop, not per object, so that
     a loop over fresh objects gives way to others too."""
+
+    def __init__(self) -> None:
+        # Not a default of the class: Python 3.12 and later are slow to read what
+        # an instance and its class both have.
+        self.left = BUDGET
 
     @abstractmethod
     def is_here(self) -> bool:
@@ -68,6 +75,9 @@ class Loop(ABC):
 
         A loop that is closed has nobody left to tell, which is no error.
         """
+
+    look: Callable[[], Awaitable[None]]
+    """Raise the cancellation if there is one; do not yield otherwise."""
 
     @abstractmethod
     def bell(self) -> Bell:
@@ -106,7 +116,9 @@ class _FutureBell:
 @final
 class _AsyncioLoop(Loop):
     def __init__(self, native: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
         self._native = native
+        self.look = checkpoint_if_cancelled
         # asyncio's own loops tell the monotonic clock, and asking it itself
         # costs half. uvloop reads the same clock once per turn, so that for
         # another thread it would stand still while the loop sleeps. What a
@@ -122,7 +134,7 @@ class _AsyncioLoop(Loop):
             return False
 
     def current_task(self) -> object:
-        return asyncio.current_task()
+        return asyncio.current_task(self._native)
 
     def hop(self, fn: Callable[[], object]) -> None:
         try:
@@ -166,15 +178,35 @@ class _TrioTimer(Timer):
 
 
 @final
-class _EventBell:
-    __slots__ = ("_event", "ring")
+class _TaskBell:
+    """Reschedules the task that waits: an event would keep a list of tasks."""
 
-    def __init__(self, event: "Event") -> None:
-        self._event = event
-        self.ring = event.set
+    __slots__ = ("_loop", "_rung", "_task")
+
+    def __init__(self, loop: "_TrioLoop") -> None:
+        self._loop = loop
+        self._rung = False
+        self._task: Task | None = None
+
+    def ring(self) -> None:
+        self._rung = True
+        if self._task is not None:
+            self._loop.reschedule(self._task)
+            self._task = None
+
+    def _abort(self, _: object) -> "Abort":
+        self._task = None
+        return self._loop.aborted
+
+    async def _wait(self) -> None:
+        if self._rung:
+            await self._loop.checkpoint()
+            return
+        self._task = self._loop.native_task()
+        await self._loop.wait_rescheduled(self._abort)
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        return self._event.wait().__await__()
+        return self._wait().__await__()
 
 
 @final
@@ -182,11 +214,17 @@ class _TrioLoop(Loop):
     def __init__(self) -> None:
         import trio
 
+        super().__init__()
+        self.look = trio.lowlevel.checkpoint_if_cancelled
         self._token: TrioToken = trio.lowlevel.current_trio_token()
         self._current_task: Callable[[], object] = trio.lowlevel.current_task
         self._in_task: Callable[[], bool] = trio.lowlevel.in_trio_task
         self._current_token: Callable[[], object] = trio.lowlevel.current_trio_token
-        self._event: type[Event] = trio.Event
+        self.native_task = trio.lowlevel.current_task
+        self.checkpoint = trio.lowlevel.checkpoint
+        self.reschedule = trio.lowlevel.reschedule
+        self.wait_rescheduled = trio.lowlevel.wait_task_rescheduled
+        self.aborted = trio.lowlevel.Abort.SUCCEEDED
         self._finished: type[Exception] = trio.RunFinishedError
         self.clock = trio.lowlevel.current_clock().current_time
 
@@ -203,7 +241,7 @@ class _TrioLoop(Loop):
             pass
 
     def bell(self) -> Bell:
-        return _EventBell(self._event())
+        return _TaskBell(self)
 
     def call_at(self, when: float, fn: Callable[[], object]) -> Timer:
         return _TrioTimer(when, fn)

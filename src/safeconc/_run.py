@@ -19,9 +19,11 @@ from typing import Any, final
 import anyio
 from typing_extensions import override
 
-from safeconc._context import spend
+from safeconc._context import ambient, look, spend
 from safeconc._crew import AT_ONCE, Crew, Job, Results, Worker
 from safeconc._limit import check_limit
+from safeconc._loop import BUDGET
+from safeconc._policy._passes import Passes
 from safeconc._policy._rate import Rate
 from safeconc._policy._window import Window
 from safeconc._progress import Bar
@@ -426,6 +428,7 @@ class Streamed(Run):
 
     def __init__(self, *, ordered: bool, buffer: int | None, **options: Any) -> None:
         self._consumers: deque[Waiter] = deque()
+        self._passes = Passes()
         self.window: Window[Any]
         super().__init__("FanOut", **options)
         if not isinstance(ordered, bool):
@@ -487,7 +490,10 @@ class Streamed(Run):
 
     async def take(self) -> Any:
         """Wait for the next result; ``END`` after the last one."""
-        await spend(self.siblings.loop)
+        passes = self._passes
+        if passes.left < 1 or ((context := ambient.get()) and context._end):
+            await look(self.siblings.loop, passes)
+        passes.left -= 1
         if self.siblings.over:
             await self.siblings.refuse()
         if self.window.is_ready():
@@ -495,13 +501,11 @@ class Streamed(Run):
         elif self.has_ended():
             return END
         else:
-            waiter = Waiter()
+            self.siblings.loop.left = BUDGET  # while it waits, others have their turn
+            waiter = Waiter(self.siblings.loop)
             self._consumers.append(waiter)
-            try:
-                result = await waiter.wait()
-            except BaseException:
-                self._consumers.remove(waiter)
-                raise
+            result = await waiter.wait(self._consumers.remove)
+            passes.pause()
             if result is _ENDED:
                 await self.siblings.refuse()
         if self._fed is not None:

@@ -66,8 +66,11 @@ class Siblings:
 
         The caller may stand in a narrower context; a member outlives that.
         """
-        variables = copy_context()
-        if ambient.get() is not self.context:
+        return self.adopted(copy_context())
+
+    def adopted(self, variables: ContextVars) -> ContextVars:
+        """Make this block's context the ambient one in *variables*."""
+        if variables.get(ambient) is not self.context:
             variables.run(ambient.set, self.context)
         return variables
 
@@ -339,7 +342,7 @@ def as_coroutine(fn: object, made: Any) -> Coroutine[Any, Any, Any]:
     name = getattr(fn, "__qualname__", repr(fn))
     raise NotACoroutineFunction(
         f"{name} is not a coroutine function: calling it returned {made!r}; write "
-        "'async def', or run blocking code with anyio.to_thread.run_sync"
+        "'async def', or run blocking code with safeconc.to_thread"
     )
 
 

@@ -2,11 +2,12 @@
 
 import asyncio
 import math
+from collections.abc import Callable
 from typing import Any, final
 
 import anyio
 
-from safeconc._loop import running_loop
+from safeconc._loop import Loop, running_loop
 
 
 @final
@@ -21,8 +22,8 @@ class Waiter:
 
     __slots__ = ("_bell", "_handed", "_value")
 
-    def __init__(self) -> None:
-        self._bell = running_loop().bell()
+    def __init__(self, loop: Loop | None = None) -> None:
+        self._bell = (loop or running_loop()).bell()
         self._handed = False
         self._value: Any = None
 
@@ -32,16 +33,21 @@ class Waiter:
         self._value = value
         self._bell.ring()
 
-    async def wait(self) -> Any:
+    async def wait(self, leave: Callable[["Waiter"], object] | None = None) -> Any:
         """Return what was handed; on a cancellation before that, raise it.
 
-        The caller takes a waiter that raised out of its line.
+        :param leave: takes a waiter that is about to raise out of its line, unless
+            the caller does that.
         """
         try:
             await self._bell
         except BaseException as exc:
             if not self._handed:
+                if leave is not None:
+                    leave(self)
                 raise
+            if isinstance(exc, (GeneratorExit, KeyboardInterrupt, SystemExit)):
+                raise  # only a cancellation loses
             rearm(exc)
         return self._value
 
@@ -60,3 +66,5 @@ def rearm(exc: BaseException) -> None:
     ):
         task.uncancel()
         task.cancel(*exc.args)
+        # Looking does not show it, only giving way does: the next checkpoint is to.
+        running_loop().left = 0

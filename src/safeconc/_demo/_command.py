@@ -13,7 +13,7 @@ from importlib.metadata import version
 from typing import Any, Protocol, final
 
 from safeconc._demo._model import Backend, DemoError, Pair
-from safeconc._demo._runner import run_pair
+from safeconc._demo._runner import run_pairs
 from safeconc._demo._scenarios import SCENARIOS
 
 
@@ -32,8 +32,8 @@ def add_to(subparsers: Any) -> None:
         "demo",
         help="run each vice and its cure, and show what they leave behind",
         description=(
-            "Run each vice, then its cure, in fresh processes, and show the live tasks "
-            "over time and what is left when the callers have returned."
+            "Run each vice and its cure, in fresh processes, and show the live tasks "
+            "or threads over time and what is left when the callers have returned."
         ),
         epilog=(
             "The exit code is 0 if every vice leaked and no cure did, else 1. "
@@ -77,10 +77,8 @@ def run(options: Namespace) -> int:
     backend: Backend = options.backend
     start = time.monotonic()
     report.begin(backend)
-    pairs: list[Pair] = []
-    for name in options.names or SCENARIOS:
-        pairs.append(run_pair(name, backend, report.working))
-        report.show(pairs[-1])
+    names = options.names or SCENARIOS
+    pairs = run_pairs(names, backend, report.working, report.show)
     report.end(pairs, time.monotonic() - start)
     return 0 if all(pair.passed for pair in pairs) else 1
 
@@ -111,7 +109,12 @@ class _Json:
             "seconds": round(seconds, 3),
             "passed": all(pair.passed for pair in pairs),
             "pairs": [
-                {**asdict(pair), "passed": pair.passed, "verdict": pair.verdict}
+                {
+                    **asdict(pair),
+                    "kind": SCENARIOS[pair.name].kind,
+                    "passed": pair.passed,
+                    "verdict": pair.verdict,
+                }
                 for pair in pairs
             ],
         }

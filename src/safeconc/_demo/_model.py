@@ -8,6 +8,8 @@ from safeconc._demo._scenarios import SCENARIOS
 Backend = Literal["asyncio", "trio"]
 Variant = Literal["leaky", "safe"]
 
+KB, MB = 1_000, 1_000_000
+
 
 class DemoError(Exception):
     """The demo cannot go on; the command ends with *code*."""
@@ -22,20 +24,20 @@ class DemoError(Exception):
 class Reading:
     """What one process measured."""
 
-    callers: int
+    calls: int
     """Calls made, one after the other; each of them has returned or raised."""
 
     period: float
     """Seconds between two samples."""
 
     samples: list[int]
-    """Tasks that were alive beside the caller and the census."""
+    """What was alive that had not been there before: tasks, or threads."""
 
     returned: int
     """How many of the samples were taken before the last call had returned."""
 
     left: int
-    """Tasks still alive at the end, after a garbage collection."""
+    """What was still alive at the end, after a garbage collection."""
 
     memory_left: int | None
     """Bytes that Python had allocated in the meantime and not freed then; None where
@@ -46,7 +48,7 @@ class Reading:
 
     @property
     def peak(self) -> int:
-        """The most tasks that a sample found."""
+        """The most that a sample found."""
         return max(self.samples)
 
 
@@ -69,11 +71,20 @@ class Pair:
         """What was seen, in a sentence."""
         if self.safe.left:
             return (
-                f"The cure left {self.safe.left} tasks behind: that is a bug in "
-                "safeconc, please report it."
+                f"The cure left {self.safe.left} {SCENARIOS[self.name].kind} behind: "
+                "that is a bug in safeconc, please report it."
             )
         if not self.leaky.left:
             return "The vice left nothing behind this time, so the pair shows nothing."
         return SCENARIOS[self.name].verdict.format(
-            callers=self.leaky.callers, left=self.leaky.left
+            calls=self.leaky.calls,
+            left=f"{self.leaky.left:,}",
+            memory=amount(self.leaky.memory_left),
         )
+
+
+def amount(size: int | None) -> str:
+    """Return *size*, in bytes, in a unit that a person reads."""
+    if size is None:
+        return "unknown"
+    return f"{size / KB:.0f} kB" if size < MB else f"{size / MB:.1f} MB"

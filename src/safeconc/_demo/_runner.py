@@ -1,45 +1,66 @@
-"""Start a worker for each half of a pair, and wait for what it measured."""
+"""Start a worker for each half of each pair, and wait for what they measured."""
 
 import json
-import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
+from functools import partial
+from itertools import product
 
+import anyio
+
+from safeconc import Context, DeadlineExceeded, FanOut
 from safeconc._demo._model import Backend, DemoError, Pair, Reading, Variant
+from safeconc._demo._scenarios import SCENARIOS
 
-CALLERS = 20
-"""Calls of each vice, and of each cure."""
+PATIENCE = 60.0
+"""Seconds after which a worker is taken to hang; it needs about one, or ten."""
 
-PATIENCE = 20.0
-"""Seconds after which a worker is taken to hang; it needs about one."""
+AT_ONCE = 2
+"""Workers at once: a vice beside its cure, or one that takes longer beside others."""
+
+VARIANTS: tuple[Variant, Variant] = ("leaky", "safe")
+"""The halves of a pair, in the order in which it has them."""
 
 Working = Callable[[str], AbstractContextManager[object]]
 """Show what is being done, for as long as the block lasts."""
 
 
-def run_pair(name: str, backend: Backend, working: Working) -> Pair:
-    """Run a vice, then its cure, each in a fresh process."""
-    with working(f"{name}: the vice"):
-        leaky = _run(name, "leaky", backend)
-    with working(f"{name}: the cure"):
-        safe = _run(name, "safe", backend)
-    return Pair(name, leaky, safe)
+def run_pairs(
+    names: Collection[str],
+    backend: Backend,
+    working: Working,
+    show: Callable[[Pair], object],
+) -> list[Pair]:
+    """Run vices and cures, each in a fresh process; *show* the pairs one by one."""
+    return anyio.run(_run_pairs, names, backend, working, show)
 
 
-def _run(name: str, variant: Variant, backend: Backend) -> Reading:
-    arguments = [name, variant, backend, str(CALLERS)]
+async def _run_pairs(
+    names: Collection[str],
+    backend: Backend,
+    working: Working,
+    show: Callable[[Pair], object],
+) -> list[Pair]:
+    pairs: list[Pair] = []
+    halves = product(names, VARIANTS)
+    async with FanOut(partial(_run, backend), halves, limit=AT_ONCE) as readings:
+        for name in names:
+            with working(name):
+                pairs.append(Pair(name, await anext(readings), await anext(readings)))
+            show(pairs[-1])
+    return pairs
+
+
+async def _run(backend: Backend, half: tuple[str, Variant]) -> Reading:
+    name, variant = half
+    arguments = [name, variant, backend, str(SCENARIOS[name].calls)]
+    command = [sys.executable, "-m", "safeconc._demo._worker", *arguments]
     try:
-        # However this is left, by Ctrl-C too, the process is dead then.
-        done = subprocess.run(  # noqa: S603 - it is ourselves
-            [sys.executable, "-m", "safeconc._demo._worker", *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
+        async with Context(timeout=PATIENCE):
+            # However this is left, by Ctrl-C too, the process is dead then.
+            done = await anyio.run_process(command, check=False)
+    except DeadlineExceeded:
         raise DemoError(
             f"{name}.{variant} on {backend} gave no answer within {PATIENCE:.0f} s, so "
             "its process was killed",
@@ -48,7 +69,7 @@ def _run(name: str, variant: Variant, backend: Backend) -> Reading:
     if done.returncode != 0:
         raise DemoError(
             f"{name}.{variant} on {backend} ended with exit code {done.returncode}:\n"
-            f"{done.stderr.strip()}",
+            f"{done.stderr.decode().strip()}",
             code=1,
         )
     return Reading(**json.loads(done.stdout))

@@ -11,8 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from safeconc._demo._chart import ink_for
-from safeconc._demo._model import Backend, Pair, Reading
-from safeconc._demo._runner import CALLERS
+from safeconc._demo._model import Backend, Pair, Reading, amount
 from safeconc._demo._scenarios import SCENARIOS
 
 BESIDE = 39
@@ -20,8 +19,6 @@ BESIDE = 39
 
 WIDEST = 100
 """Characters beyond which a row is no easier to read."""
-
-KB, MB = 1_000, 1_000_000
 
 
 @final
@@ -47,9 +44,9 @@ class Screen:
     def begin(self, backend: Backend) -> None:
         """Say what is going to be seen."""
         self._say(
-            f"Each vice, then its cure, in fresh processes on {backend}: {CALLERS} "
-            "callers come and go, one after the other. The charts show the live tasks "
-            f"over time; right of the bar ({self._ink.bar}) all have returned. "
+            f"Each vice and its cure, in fresh processes on {backend}: callers come "
+            "and go, one after the other. The charts show the live tasks, or threads, "
+            f"over time; right of the bar ({self._ink.bar}) all callers have returned. "
             "Memory is what Python had allocated in the meantime and still holds at "
             "the end (tracemalloc)."
         )
@@ -57,12 +54,13 @@ class Screen:
     def show(self, pair: Pair) -> None:
         """Show a pair."""
         top = max(pair.leaky.peak, pair.safe.peak)
+        live = f"live {SCENARIOS[pair.name].kind}"
         rows = Table.grid(padding=(0, 2, 0, 0))
         for justify in ("left", "left", "right", "right", "right"):
             rows.add_column(justify=justify, no_wrap=True)
         rows.add_row(
             "",
-            f"{'live tasks':{self._before}}{self._ink.bar}{'after':{self._after}}",
+            f"{live:{self._before}}{self._ink.bar}{'after':{self._after}}",
             "peak",
             "left",
             "memory",
@@ -95,8 +93,8 @@ class Screen:
             (self._ink.bar, "dim"),
             (self._ink.draw(after, self._after, top), style),
         )
-        left = Text(str(reading.left), f"bold {style}")
-        return label, chart, str(reading.peak), left, _amount(reading.memory_left)
+        left = Text(f"{reading.left:,}", f"bold {style}")
+        return label, chart, f"{reading.peak:,}", left, amount(reading.memory_left)
 
     def _say(self, text: str, style: str = "", indent: str = "") -> None:
         # rich would wrap it, too, and leave blanks at the ends of the lines.
@@ -104,10 +102,3 @@ class Screen:
             text, self._width, initial_indent=indent, subsequent_indent=indent
         )
         self._console.print(Text(filled, style))
-
-
-def _amount(size: int | None) -> str:
-    """Return *size* in a unit that a person reads."""
-    if size is None:
-        return "unknown"
-    return f"{size / KB:.0f} kB" if size < MB else f"{size / MB:.1f} MB"

@@ -7,8 +7,9 @@ memory, was left by the calls. Prints a :class:`~safeconc._demo._model.Reading` 
 import gc
 import importlib
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, Self, final
 
@@ -24,47 +25,68 @@ PACE = 1.25 * CALL
 PERIOD = 0.01
 """Seconds between two samples."""
 
-AFTERWARDS = 0.1
-"""Seconds that what is left may use to end by itself."""
+CALM = 10
+"""Samples that have to agree before what is alive counts as left."""
 
 
 def main(arguments: Sequence[str]) -> None:
     """Measure what the command line names: vice, variant, backend, calls."""
-    name, variant, backend, callers = arguments
-    reading = anyio.run(measure, name, variant, int(callers), backend=backend)
-    json.dump(asdict(reading), sys.stdout)
+    name, variant, backend, calls = arguments
+    anyio.run(_print, name, variant, int(calls), backend=backend)
 
 
-async def measure(name: str, variant: str, callers: int) -> Reading:
-    """Make as many calls of the vice or the cure, and watch the tasks."""
+async def _print(name: str, variant: str, calls: int) -> None:
+    json.dump(asdict(await measure(name, variant, calls)), sys.stdout)
+    sys.stdout.flush()
+    # To end a hundred thousand tasks properly takes almost as long as to start them.
+    os._exit(0)
+
+
+async def measure(name: str, variant: str, calls: int) -> Reading:
+    """Make as many calls of the vice or the cure, and watch what lives."""
     module = importlib.import_module(f"safeconc.antipatterns.{name}")
-    caller = SCENARIOS[name].caller
+    scenario = SCENARIOS[name]
     # Once unmeasured: what is imported and cached on first use is no leak.
-    await caller(module.safe)
-    with _Memory() as memory:
-        samples: list[int] = []
-        returned = 0
-        before = _census()
-        async with ErrGroup(limit=None) as group:
-            # One more than before: the census itself.
-            await group.go_background(_watch, samples, before + 1)
+    await scenario.caller(module.safe)
+    counts: list[int] = []
+    async with ErrGroup(limit=None) as group:
+        await group.go_background(_watch, scenario.census, counts)
+        with _Memory() as memory:
+            before = scenario.census()  # the watcher, too, if it counts tasks
+            counts.append(before)
             start = anyio.current_time()
-            for number in range(1, callers + 1):
-                await caller(getattr(module, variant))
+            for number in range(1, calls + 1):
+                await scenario.caller(getattr(module, variant))
                 await anyio.sleep_until(start + number * PACE)
-            returned = len(samples)
-            await anyio.sleep(AFTERWARDS)
-        gc.collect()
-        left, peak = memory.read()
+            returned = len(counts)
+            await _calm(counts)
+            gc.collect()
+            memory_left, memory_peak = memory.read()
+            left = scenario.census() - before
+    scenario.let_go()
     return Reading(
-        callers=callers,
+        calls=calls,
         period=PERIOD,
-        samples=samples,
+        samples=[count - before for count in counts],
         returned=returned,
-        left=_census() - before,
-        memory_left=left,
-        memory_peak=peak,
+        left=left,
+        memory_left=memory_left,
+        memory_peak=memory_peak,
     )
+
+
+async def _watch(census: Callable[[], int], counts: list[int]) -> None:
+    while True:
+        await anyio.sleep(PERIOD)
+        counts.append(census())
+
+
+async def _calm(counts: list[int]) -> None:
+    """Wait until nothing comes or goes any more; a vice may only have begun."""
+    start = len(counts)
+    # For that nothing happens there is no event.
+    while len(counts) < start + CALM or len(set(counts[-CALM:])) > 1:  # noqa: ASYNC110
+        await anyio.sleep(PERIOD)
 
 
 @final
@@ -92,16 +114,6 @@ class _Memory:
             return None, None
         left, peak = self._tracer.get_traced_memory()
         return left, peak
-
-
-async def _watch(samples: list[int], own: int) -> None:
-    while True:
-        await anyio.sleep(PERIOD)
-        samples.append(_census() - own)
-
-
-def _census() -> int:
-    return len(anyio.get_running_tasks())
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@
   publishes the state first and wakes afterwards. One of the two sees the other.
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from math import inf
 from typing import Any, Protocol
 from weakref import ref
 
@@ -35,10 +35,17 @@ class Call(Protocol):
     def _run(self) -> None: ...
 
 
+class Bound(Protocol):
+    """An open block that is to end with its context."""
+
+    def wake(self) -> None: ...
+
+
 class Node:
     """The state of a context, and its place among its parents and children.
 
-    :param parents: whose end ends this one.
+    It has no constructor: a second call, for each of a hundred thousand children,
+    would cost a tenth of what making them costs. Who inherits sets all of these.
     """
 
     __slots__ = (
@@ -47,43 +54,54 @@ class Node:
         "_clock",
         "_deadline",
         "_end",
-        "_parents",
+        "_others",
+        "_parent",
         "_state",
     )
 
-    _parents: tuple["Node", ...]
+    # Whose end ends this one. Nearly all have one parent or none; the collector
+    # would visit a tuple in each as often as the context itself.
+    _parent: "Node | None"
+    _others: tuple["Node", ...]
 
-    def __init__(self, parents: tuple["Node", ...]) -> None:
-        self._parents = parents
-        self._end: End | None = None
-        # What wakes the block that is bound to this context, while it is open.
-        self._bound: Callable[[], object] | None = None
-        # "end", "err", "timed", "at": how and when it ended. "linked",
-        # "children", "held": who hears of it. "wakers", "calls", "helper": what
-        # is to be done then.
-        self._state: dict[str, Any] = {}
-        self._clock: Clock | None = None
-        self._deadline = math.inf
+    _end: End | None
+    _bound: Bound | None
+
+    # "end", "err", "timed", "at": how and when it ended. "linked", "children",
+    # "held": who hears of it. "wakers", "calls", "helper": what is to be done then.
+    _state: dict[str, Any]
+
+    _clock: Clock | None
+    _deadline: float
 
     @property
     def done(self) -> bool:
         """Whether it has ended. Costs less than three ``Event.is_set()``."""
         if self._end is None:
-            for parent in self._parents:
+            parent = self._parent
+            if parent is not None:
                 if parent._end is not None:
                     return self._look()
+                for other in self._others:
+                    if other._end is not None:
+                        return self._look()
             if self._clock is None or self._clock() < self._deadline:
                 return False
             self._look()
         return True
 
+    @property
+    def _parents(self) -> tuple["Node", ...]:
+        return () if self._parent is None else (self._parent, *self._others)
+
     def _deadline_on(self, clock: Clock) -> float:
         """Tell the deadline on another clock: the time that remains is the same."""
-        if self._clock is None or self._deadline == math.inf:
-            return math.inf
-        if self._clock == clock:
+        own = self._clock
+        if own is None or self._deadline == inf:
+            return inf
+        if own is clock or own == clock:  # a bound method equals itself, as a rule anew
             return self._deadline
-        return clock() + self._deadline - self._clock()
+        return clock() + self._deadline - own()
 
     @property
     def _ending(self) -> End:
@@ -105,7 +123,7 @@ class Node:
         state = parent._state
         if self._clock is None or state.get("timed") != self._clock:
             return end
-        return (EXPIRED, None) if self._deadline <= state.get("at", -math.inf) else end
+        return (EXPIRED, None) if self._deadline <= state.get("at", -inf) else end
 
     def _finish(self, end: End) -> bool:
         """End this context and its children; True if nobody was faster."""
@@ -118,10 +136,11 @@ class Node:
 
     def _leave(self) -> None:
         """End this context, since its block is over."""
-        if self._end is None and not self.done:
-            self._finish((LEFT, None))
-        elif len(self._state) > 1:
-            # A KeyboardInterrupt may have kept who ended it from telling of it.
+        if not self.done:
+            self._publish((LEFT, None))
+        # Also if it had ended: a KeyboardInterrupt may have kept who ended it from
+        # telling of it.
+        if len(self._state) > 1:
             self._tell(self._ending)
 
     def _tell(self, end: End) -> None:
@@ -136,9 +155,9 @@ class Node:
                 if alive is not None and alive._publish(alive._sooner(end)):
                     ended.append(alive)
         for context in ended:
-            wake = context._bound
-            if wake is not None:
-                wake()
+            bound = context._bound
+            if bound is not None:
+                bound.wake()
             for _, wake in _drain(context._state.get("wakers")):
                 wake()
         _run_all(context._run_calls for context in ended if "calls" in context._state)
@@ -146,11 +165,9 @@ class Node:
     def _publish(self, end: End) -> bool:
         """Decide how this context ended. The first call wins, the rest learn it."""
         state = self._state
-        timed = state.get("timed")
-        if timed is not None and "end" not in state:
-            state.setdefault("at", timed())
-        first = state.setdefault("end", end)
-        self._end = first
+        if "timed" in state and "end" not in state:
+            state.setdefault("at", state["timed"]())
+        self._end = first = state.setdefault("end", end)
         return first is end
 
     def _sooner(self, end: End) -> End:
@@ -212,7 +229,7 @@ class Node:
         Two threads may come and go here at once. Each acts on what it saw and
         then looks again, so the last one to look leaves it right.
         """
-        if self._parents and "linked" not in self._state:
+        if self._parent is not None and "linked" not in self._state:
             self._link()
         unsettled: list[Node] = [self]
         while unsettled:

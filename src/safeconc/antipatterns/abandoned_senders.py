@@ -15,13 +15,11 @@ Linters: none sees it, neither the spawn in a loop without a limit nor the queue
 whose readers may leave.
 """
 
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
-
-import anyio
+from typing import TypeVar
 
 from safeconc import fan_out
+from safeconc.antipatterns._queue import Queue
 from safeconc.antipatterns._spawn import spawn
 
 T = TypeVar("T")
@@ -30,7 +28,7 @@ R = TypeVar("R")
 
 async def leaky(fetch: Callable[[T], Awaitable[R]], urls: Sequence[T]) -> list[R]:
     """Fetch all *urls* at once; return the pages as they come in."""
-    queue = _Queue[R | Exception](maxsize=1)
+    queue = Queue[R | Exception](maxsize=1)
 
     async def send(url: T) -> None:
         try:
@@ -52,22 +50,3 @@ async def leaky(fetch: Callable[[T], Awaitable[R]], urls: Sequence[T]) -> list[R
 async def safe(fetch: Callable[[T], Awaitable[R]], urls: Sequence[T]) -> list[R]:
     """Fetch all *urls*, ten at a time; return the pages in order."""
     return await fan_out(fetch, urls, limit=10)
-
-
-class _Queue(Generic[T]):
-    """What :class:`asyncio.Queue` is up to Python 3.12: it cannot be closed."""
-
-    def __init__(self, maxsize: int) -> None:
-        self._items: deque[T] = deque()
-        self._free = anyio.Semaphore(maxsize)
-        self._filled = anyio.Semaphore(0)
-
-    async def put(self, item: T) -> None:
-        await self._free.acquire()
-        self._items.append(item)
-        self._filled.release()
-
-    async def get(self) -> T:
-        await self._filled.acquire()
-        self._free.release()
-        return self._items.popleft()

@@ -1,0 +1,235 @@
+"""Which job comes next, and which comes not at all."""
+
+import math
+from collections import deque
+from collections.abc import Callable, Generator, Hashable, Iterator
+from typing import Any, Generic, Literal, TypeVar, final
+
+T = TypeVar("T")
+J = TypeVar("J")
+
+Order = Literal["depth", "breadth"]
+Overflow = Literal["raise", "drop"]
+
+NOTHING: Any = object()
+"""No job waits."""
+
+PAUSE: Any = object()
+"""Many items were refused in a row: let others run before asking again."""
+
+_USED_UP: Any = object()
+"""An iterable has no further item."""
+
+IN_A_ROW = 100
+"""Items of iterables that may be refused before others get their turn."""
+
+
+class FrontierFull(Exception):  # noqa: N818 - a signal, like queue.Full
+    """More jobs wait than ``max_frontier`` allows."""
+
+
+@final
+class Lazy(Generic[J]):
+    """An iterable of items that become jobs one by one, when their turn comes.
+
+    :param depth: of these jobs.
+    :param items: gives the items.
+    :param make: makes a job of an item.
+    :param run: calls a function with arguments, in the surroundings of whoever
+        submitted the iterable: what is called is, in part, code of theirs.
+    """
+
+    __slots__ = ("depth", "items", "make", "run")
+
+    def __init__(
+        self,
+        depth: int,
+        items: Iterator[Any],
+        make: Callable[[Any], J],
+        run: Callable[..., Any],
+    ) -> None:
+        self.depth = depth
+        self.items = items
+        self.make = make
+        self.run = run
+
+    def close(self) -> None:
+        """Tell the iterable that no more will be taken."""
+        items = self.items
+        if isinstance(items, Generator):
+            self.run(items.close)
+
+
+@final
+class Frontier(Generic[J]):
+    r"""The jobs of a tree that wait, and the rules for who may join them.
+
+    ``"depth"`` takes the newest job first. So a branch is walked to its end before
+    the next one is begun, and what waits is a few siblings on each level. With
+    ``"breadth"``, the oldest first, a whole level waits at once::
+
+        tree:          a            depth:    a c g f b e d     at most 3 wait
+                     /   \          breadth:  a b c d e f g     at most 4 wait
+                    b     c
+                   / \   / \
+                  d   e f   g
+
+    An iterable of items waits as one, and stays in its place until it is used up.
+
+    :param max_depth: jobs deeper than that are refused; None for no bound.
+    :param key: items of an equal key are one job; None if all are different.
+    :param max_frontier: how many may wait; None for no bound.
+    :param max_jobs: how many may be accepted in all; None for no bound.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_depth: int | None = None,
+        order: Order = "depth",
+        key: Callable[[Any], Hashable] | None = None,
+        max_frontier: int | None = None,
+        overflow: Overflow = "raise",
+        max_jobs: int | None = None,
+    ) -> None:
+        if order not in ("depth", "breadth"):
+            raise ValueError(f'order must be "depth" or "breadth", not {order!r}')
+        if overflow not in ("raise", "drop"):
+            raise ValueError(f'overflow must be "raise" or "drop", not {overflow!r}')
+        self._max_depth = math.inf if max_depth is None else max_depth
+        self._newest_first = order == "depth"
+        self._key = key
+        self._max_frontier = max_frontier
+        self._overflow = overflow
+        self._budget = math.inf if max_jobs is None else max_jobs
+        self._has_rules = (key, max_frontier, max_jobs) != (None, None, None)
+        self._peak = 0
+        self._seen: set[Hashable] = set()
+        self.waiting: deque[J | Lazy[J]] = deque()
+        """What was admitted and not yet taken; who had it admitted appends it."""
+        self.accepted: list[int] = []
+        """Jobs accepted, by depth."""
+        self.too_deep = 0
+        self.duplicates = 0
+        self.dropped = 0
+        self.over_budget = 0
+
+    @property
+    def peak(self) -> int:
+        """The largest number that has waited."""
+        return max(self._peak, len(self.waiting))
+
+    @property
+    def seen(self) -> int:
+        """Keys that are remembered."""
+        return len(self._seen)
+
+    def admits(self, item: Any, depth: int, *, waits: bool = True) -> bool:
+        """Decide on an item, and count it.
+
+        :param waits: whether its job will wait here, or is taken at once.
+        """
+        if depth > self._max_depth:
+            self.too_deep += 1
+            return False
+        if self._has_rules and not self._obeys_rules(item, waits=waits):
+            return False
+        try:
+            self.accepted[depth] += 1
+        except IndexError:  # the first one so deep
+            self.accepted.append(1)
+        return True
+
+    def admits_lazy(self, depth: int) -> bool:
+        """Decide on an iterable of items."""
+        if depth > self._max_depth:
+            self.too_deep += 1
+            return False
+        return self._has_place()
+
+    def take(self) -> J:
+        """Return the next job; ``NOTHING`` if none waits, ``PAUSE`` to ask again."""
+        waiting = self.waiting
+        refused = 0
+        while count := len(waiting):
+            if count > self._peak:  # noqa: PLR1730 - max() costs more than the rest
+                self._peak = count
+            entry: Any = waiting[-1] if self._newest_first else waiting[0]
+            if type(entry) is not Lazy:
+                return waiting.pop() if self._newest_first else waiting.popleft()  # type: ignore[return-value]
+            job = self._take_lazy(entry)  # pyright: ignore[reportUnknownArgumentType]
+            if job is not NOTHING:
+                return job
+            refused += 1
+            if refused == IN_A_ROW:
+                return PAUSE  # type: ignore[no-any-return]
+        return NOTHING  # type: ignore[no-any-return]
+
+    def _take_lazy(self, entry: Lazy[J]) -> J:
+        """Return a job from an iterable; ``NOTHING`` if its next item makes none."""
+        try:
+            if self._budget:
+                job: J = entry.run(self._make_next, entry)
+            else:
+                job = _USED_UP
+                self.over_budget += 1
+        except BaseException:
+            self._remove(entry)
+            raise
+        if job is _USED_UP:
+            self._remove(entry)
+            return NOTHING  # type: ignore[no-any-return]
+        return job
+
+    def _make_next(self, entry: Lazy[J]) -> J:
+        item = next(entry.items, _USED_UP)
+        if item is _USED_UP:
+            return item  # type: ignore[no-any-return]
+        admitted = self.admits(item, entry.depth, waits=False)
+        return entry.make(item) if admitted else NOTHING
+
+    def clear(self) -> list[J | Lazy[J]]:
+        """Drop all that waits, and return it."""
+        self._peak = self.peak
+        dropped = list(self.waiting)
+        self.waiting.clear()
+        return dropped
+
+    def _obeys_rules(self, item: Any, *, waits: bool) -> bool:
+        key = NOTHING if self._key is None else self._key(item)
+        if key in self._seen:
+            self.duplicates += 1
+            return False
+        if not self._budget:
+            self.over_budget += 1
+            return False
+        if waits and not self._has_place():
+            return False
+        if key is not NOTHING:
+            self._seen.add(key)
+        self._budget -= 1
+        return True
+
+    def _has_place(self) -> bool:
+        count = len(self.waiting)
+        if self._max_frontier is None or count < self._max_frontier:
+            return True
+        self.dropped += 1
+        if self._overflow == "drop":
+            return False
+        raise FrontierFull(
+            f"{count} jobs wait already (max_frontier={self._max_frontier}); give "
+            "children as an iterable with submit_from, which waits as one, raise "
+            'max_frontier, or choose overflow="drop"'
+        )
+
+    def _remove(self, entry: Lazy[J]) -> None:
+        waiting = self.waiting
+        self._peak = self.peak
+        # At the end it is found without a search, and nearly always it is at either
+        # end. But its items may come from code that submitted jobs.
+        if waiting and waiting[-1] is entry:
+            waiting.pop()
+        elif entry in waiting:
+            waiting.remove(entry)
+        entry.close()
