@@ -135,7 +135,7 @@ class PageParser(HTMLParser):
         # A hint to connect names a host, no resource.
         elif values.get("rel") not in ("preconnect", "dns-prefetch"):
             target = values.get(ATTRIBUTES.get(tag, ""), "")
-            # Now: all those of a long page at its end would hold everything up.
+            # At once: all those of a long page, at its end, would hold everything up.
             if target not in self._targets:
                 self._targets[target] = resolve(self._base, target)
 

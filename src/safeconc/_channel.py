@@ -64,7 +64,8 @@ class Channel(Generic[T]):
     the end: ``async for`` stops, :meth:`receive` raises :exc:`ChannelClosed`. If
     an error or a cancellation left the block, both raise :exc:`ChannelClosed` from
     it, so a stream that was cut off is never taken for a whole one. The block is
-    entered once: with several producers, put their group inside it.
+    entered once: with several producers, put their group inside it, and that of
+    the consumers outside.
 
     It belongs to the tasks of one event loop, and owns no task itself.
 
