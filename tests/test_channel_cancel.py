@@ -121,7 +121,8 @@ async def test_loop_of_calls_gives_way_to_others(call: Call, fresh: bool) -> Non
             await call(channel)
         tasks.cancel_scope.cancel()
 
-    assert turns >= count // BUDGET
+    # One less: what is left of a budget when the many begin is not made up for.
+    assert turns >= count // BUDGET - 1
 
 
 async def test_entering_fresh_channels_gives_way_to_others() -> None:

@@ -8,9 +8,10 @@ from typing import Any, TypeAlias
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from safeconc import Channel, ChannelClosed, ErrGroup
-from safeconc._policy._passes import CAREFUL
+from safeconc._policy._passes import CAREFUL, EVERY
 from tests.harness import on_asyncio
 from tests.together import backends, collect, in_thread
 
@@ -133,10 +134,17 @@ uses = pytest.mark.parametrize(
 
 
 @pytest.mark.parametrize("side", ["senders", "receivers"])
+@pytest.mark.parametrize("many", [False, True], ids=["few", "many"])
 @uses
-async def test_others_may_not_wake_the_tasks_of_a_loop(use: Use, side: str) -> None:
-    """A call from another thread, with or without a loop, is refused."""
-    channel = Channel[int](0, name="orders")
+async def test_others_may_not_wake_the_tasks_of_a_loop(
+    use: Use, many: bool, side: str
+) -> None:
+    """A call from another thread is refused, with a loop there or without."""
+    channel = Channel[int](1, name="orders")
+    if many:
+        await warm_up(channel)
+    if side == "senders":
+        await channel.send(0)
     async with ErrGroup(limit=None) as group:
         await group.go(_wait_at, channel, side)
         await anyio.wait_all_tasks_blocked()
@@ -172,6 +180,31 @@ async def test_call_that_would_wait_with_tasks_of_another_loop_is_refused() -> N
     assert "another event loop" in str(raised[0])
     await channel.send(1)
     assert await task == 1
+
+
+async def test_all_channels_of_a_loop_share_their_passes() -> None:
+    """A round over many of them gives way as often as a loop over one."""
+    channels = [Channel[int](3 * EVERY) for _ in range(5)]
+    for channel in channels:
+        await warm_up(channel)
+    turns = 0
+
+    async def turn() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await checkpoint()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(turn)
+        await checkpoint()
+        turns = 0
+        for item in range(2 * EVERY):
+            for channel in channels:
+                await channel.send(item)
+        tasks.cancel_scope.cancel()
+
+    assert turns >= 2 * len(channels) - 1
 
 
 # Memory

@@ -107,6 +107,33 @@ async def test_no_time_means_no_item(drain: float | None) -> None:
     assert channel.statistics().buffered == 2
 
 
+async def test_no_time_puts_back_what_was_just_received() -> None:
+    """It is the next one again."""
+    channel = Channel[int](5)
+    async with ErrGroup(limit=None) as group:
+        service = await group.go_background(partial(consume, channel, never, drain=0))
+        await anyio.wait_all_tasks_blocked()
+        channel.send_nowait(1)
+        channel.send_nowait(2)
+        service.cancel()
+
+    assert [channel.receive_nowait(), channel.receive_nowait()] == [1, 2]
+
+
+async def test_who_waits_gets_what_is_put_back() -> None:
+    """Also if nothing else comes."""
+    channel = Channel[int](5)
+    async with ErrGroup(limit=None) as group:
+        service = await group.go_background(partial(consume, channel, never, drain=0))
+        await anyio.wait_all_tasks_blocked()
+        other = await group.go(channel.receive)
+        await anyio.wait_all_tasks_blocked()
+        channel.send_nowait(1)
+        service.cancel()
+
+    assert other.result() == 1
+
+
 @virtual_clock
 async def test_item_sent_in_the_turn_of_the_stop_is_handled() -> None:
     """It is in the hand of the consumer, not of the handler, and comes first."""

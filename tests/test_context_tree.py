@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from safeconc import Context, ContextCancelled, ContextStatistics, DeadlineExceeded
+from safeconc._policy._endings import CANCELLED
 from tests.together import collect
 
 DEPTH = 5000
@@ -229,3 +230,15 @@ async def test_random_tree_ends_as_the_model_says(
         world.look(index)
     ended = {index for index, pair in enumerate(world.pairs) if pair[1].end is not None}
     assert sorted(world.ran) == sorted(world.registered & ended)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_end_of_any_parent_is_seen_before_it_is_told(which: int) -> None:
+    """A signal handler may look between the two halves of a cancel."""
+    parents = Context.root(), Context.root()
+    child = Context(*parents)
+
+    parents[which]._publish((CANCELLED, None))
+
+    assert child.done
+    assert isinstance(child.err, ContextCancelled)

@@ -8,13 +8,14 @@ from contextvars import ContextVar
 from inspect import iscoroutine
 from traceback import walk_tb
 from typing import Any
+from weakref import WeakSet
 
 import anyio
 import anyio.to_thread
 import pytest
 from anyio.lowlevel import checkpoint
 
-from safeconc import ErrGroup, FanOut, fan_out
+from safeconc import ErrGroup, FanOut, _crew, fan_out
 from safeconc._crew import MAX_IDLE, driven
 
 _colour: ContextVar[str] = ContextVar("_colour", default="none")
@@ -466,3 +467,55 @@ async def test_a_parked_worker_keeps_no_value() -> None:
         gc.collect()
 
         assert made == freed == [0, 1, 2]
+
+
+async def test_a_worker_at_its_next_call_keeps_no_value() -> None:
+    """What was returned is gone when the consumer has dropped it."""
+
+    class Thing:
+        pass
+
+    alive: WeakSet[Thing] = WeakSet()
+
+    async def fn(item: int) -> Thing:
+        await (anyio.sleep_forever() if item else checkpoint())
+        alive.add(thing := Thing())
+        return thing
+
+    async with FanOut(fn, range(2), limit=1) as results:
+        await anext(results)
+        await anyio.wait_all_tasks_blocked()
+        gc.collect()
+
+        assert not alive
+
+
+async def test_calls_are_apart_where_contextvars_cannot_be_compared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Then each call gets a fresh copy, whatever the one before it did."""
+    monkeypatch.setattr(_crew, "referents", _crew._untold)
+
+    async def fn(item: int) -> str:
+        before = _colour.get()
+        _colour.set(str(item))
+        return before
+
+    assert await fan_out(fn, range(3), limit=1) == ["none"] * 3
+
+
+@pytest.mark.parametrize("flag, told", [(1, False), (0, True), (None, True)])
+def test_free_threads_are_not_stopped_to_compare(
+    monkeypatch: pytest.MonkeyPatch, flag: int | None, told: bool
+) -> None:
+    """To look at what an object refers to stops all threads of such a build."""
+    if sys.implementation.name != "cpython":
+        told = False
+
+    def get_config_var(name: str) -> int | None:
+        assert name == "Py_GIL_DISABLED"
+        return flag
+
+    monkeypatch.setattr("sysconfig.get_config_var", get_config_var)
+
+    assert _crew._can_tell() is told

@@ -6,13 +6,23 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from safeconc import Context, ContextCancelled, DeadlineExceeded, ErrGroup, Task
+from safeconc import (
+    Context,
+    ContextCancelled,
+    DeadlineExceeded,
+    DepthPool,
+    ErrGroup,
+    Job,
+    Task,
+    crawl,
+    fan_out,
+)
 from tests.harness import on_asyncio
 
 
@@ -989,3 +999,67 @@ async def test_error_raised_after_a_thrown_one_has_no_context(reuse: bool) -> No
             await group.go(handle)
 
     assert caught.value.__context__ is None
+
+
+# A group of errors that are all cancellations
+
+
+async def _fail_by_cancellations() -> NoReturn:
+    """Raise what ``gather(return_exceptions=True)`` gives for cancelled tasks."""
+    error = anyio.get_cancelled_exc_class()
+    await checkpoint()
+    raise BaseExceptionGroup("some failed", [_made(error)])
+
+
+def _made(error: type[BaseException]) -> BaseException:
+    return error.__new__(error)  # trio's has no public constructor
+
+
+@pytest.mark.parametrize("where", ["child", "reused", "body", "item", "job", "visit"])
+async def test_nobody_asked_for_a_group_of_cancellations(where: str) -> None:
+    """A member that fails with it has failed; it is no result, and no end."""
+
+    async def fail(_: object) -> None:
+        await _fail_by_cancellations()
+
+    async def job(_: Job[int]) -> None:
+        await _fail_by_cancellations()
+
+    with anyio.fail_after(5), pytest.raises(anyio.TaskCancelled):
+        if where in ("child", "reused"):
+            async with ErrGroup(limit=None, reuse=where == "reused") as group:
+                await group.go(_fail_by_cancellations)
+        elif where == "body":
+            async with ErrGroup(limit=None) as group:
+                await group.go_background(anyio.sleep_forever)
+                await _fail_by_cancellations()
+        elif where == "item":
+            await fan_out(fail, range(3), limit=2)
+        elif where == "job":
+            await crawl(job, range(3), max_depth=1, limit=2)
+        else:
+            async with DepthPool(job, max_depth=1, limit=2) as pool:
+                pool.submit(0)
+                async for _ in pool:
+                    pass
+
+
+@on_asyncio
+async def test_group_of_the_owners_own_cancellation_ends_the_services() -> None:
+    """A body that wraps it does not keep the block open."""
+
+    async def own() -> None:
+        async with ErrGroup(limit=None) as group:
+            await group.go_background(anyio.sleep_forever)
+            try:
+                await anyio.sleep_forever()
+            except BaseException as exc:
+                raise BaseExceptionGroup("all that failed", [exc]) from None
+
+    task = asyncio.ensure_future(own())
+    await checkpoint()
+    await checkpoint()
+    task.cancel()
+    await asyncio.wait([task], timeout=5)
+
+    assert task.done()

@@ -5,6 +5,7 @@ import gc
 import sys
 import weakref
 from collections.abc import AsyncGenerator, Iterator
+from contextvars import ContextVar
 from types import CoroutineType, GeneratorType
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 import trio
 from anyio.lowlevel import checkpoint
 
-from safeconc import ErrGroup
+from safeconc import ErrGroup, Task
 from safeconc._crew import MAX_IDLE, driven
 from tests.harness import on_asyncio, on_trio
 
@@ -467,3 +468,25 @@ async def test_call_graph_of_asyncio_shows_the_child() -> None:
 
     assert "outer" in graph
     assert "inner" in graph
+
+
+async def test_cancelling_a_child_in_the_queue_compares_no_contextvars() -> None:
+    """What users keep in them may refuse to be compared."""
+
+    class Array:
+        def __eq__(self, other: object) -> bool:
+            raise ValueError("the truth value of an array is ambiguous")
+
+        __hash__ = None  # type: ignore[assignment]
+
+    var: ContextVar[Array] = ContextVar("var")
+    async with ErrGroup(limit=None, reuse=True) as group:
+        tasks: list[Task[None]] = []
+        for _ in range(2):
+            var.set(Array())
+            tasks.append(group.go_nowait(checkpoint))
+        tasks[1].cancel()
+
+    assert [task.done for task in tasks] == [True, True]
+    with pytest.raises(anyio.TaskCancelled):
+        tasks[1].result()

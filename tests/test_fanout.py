@@ -539,4 +539,5 @@ async def test_consuming_ready_results_lets_others_run() -> None:
                 pass
             done = True
 
-    assert turns >= 2000 // 128
+    # One less: what is left of a budget when the many begin is not made up for.
+    assert turns >= 2000 // 128 - 1

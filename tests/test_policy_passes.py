@@ -96,7 +96,7 @@ class PassesMachine(RuleBasedStateMachine):
     def every_call_is_reported_once(self) -> None:
         """Unless somebody waited, or two looked at once, the budget counts it."""
         if self.counted and self.passes.left == EVERY - 1:
-            assert self.reported == self.calls - 1
+            assert self.reported + self.looks == self.calls
 
 
 TestPasses = PassesMachine.TestCase
@@ -135,7 +135,7 @@ def test_a_look_is_told_how_many_calls_there_were() -> None:
     """So that the budget of the loop counts those that did not look."""
     passes = grown()
     passes.renew()
-    passes.left -= 37
+    passes.left -= 1 + 37  # the call that looked is known
 
     assert passes.revoke() == 37
     assert passes.revoke() == 0

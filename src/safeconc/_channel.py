@@ -2,13 +2,19 @@
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from types import TracebackType
 from typing import Any, Generic, NoReturn, Self, TypeVar, final
 
 import anyio
 
-from safeconc._context import Context, DeadlineExceeded, ambient, check_seconds, spend
+from safeconc._context import (
+    Context,
+    DeadlineExceeded,
+    ambient,
+    check_seconds,
+    look,
+    spend,
+)
 from safeconc._loop import Loop, here, running_loop
 from safeconc._policy._exchange import EMPTY, END, REFUSED, Exchange
 from safeconc._policy._passes import Passes
@@ -118,14 +124,17 @@ class Channel(Generic[T]):
         """
         passes = self._sends
         if passes.left < 1 or ((context := ambient.get()) and context._end):
-            await self._look(passes)
+            loop = self._own_loop()
+            passes = self._sends = await look(loop, self._sends)
         passes.left -= 1
         exchange = self._exchange
         buffer = exchange.buffer
         if len(buffer) < exchange.easy:
             buffer.append(item)
-        elif not exchange.put(item):
-            await self._wait_to_send(item)
+        else:
+            self._check_loop()
+            if not exchange.put(item):
+                await self._wait_to_send(item)
 
     def send_nowait(self, item: T) -> None:
         """Send *item*; :exc:`anyio.WouldBlock` if there is no room for it now."""
@@ -163,12 +172,14 @@ class Channel(Generic[T]):
     async def _receive(self, end: type[Exception]) -> T:
         passes = self._receives
         if passes.left < 1 or ((context := ambient.get()) and context._end):
-            await self._look(passes)
+            loop = self._own_loop()
+            passes = self._receives = await look(loop, self._receives)
         passes.left -= 1
         exchange = self._exchange
         ready = exchange.ready
         if ready:
             return ready.popleft()
+        self._check_loop()
         item = exchange.take()
         return await self._wait_to_receive(end) if item is EMPTY else item
 
@@ -215,13 +226,6 @@ class Channel(Generic[T]):
 
     # Below: how it works
 
-    async def _look(self, passes: Passes) -> None:
-        """Be the checkpoint of a call: see a cancellation, and give way at times."""
-        loop = self._own_loop()
-        loop.left -= passes.revoke()
-        await spend(loop)
-        passes.renew()
-
     def _own_loop(self) -> Loop:
         """Return the running loop; the channel is that one's from now on.
 
@@ -231,6 +235,7 @@ class Channel(Generic[T]):
         if loop is None or not loop.is_here():
             self._check_loop()
             loop = self._loop = running_loop()
+            self._sends, self._receives = Passes(), Passes()  # not another loop's
         return loop
 
     def _check_loop(self) -> None:
@@ -346,15 +351,22 @@ async def _drain(
     with anyio.CancelScope(shield=True):
         try:
             async with context:
-                for item in chain(unbegun, _take(channel, buffered, context)):
+                for item in _take(channel, unbegun, buffered, context):
                     await as_coroutine(handler, handler(item))
         except DeadlineExceeded as exc:
             if exc is not context.err:
                 raise
 
 
-def _take(channel: Channel[T], count: int, context: Context) -> Iterator[T]:
-    """Take so many items, while there is time and some are left."""
+def _take(
+    channel: Channel[T], unbegun: list[T], count: int, context: Context
+) -> Iterator[T]:
+    """Take what was received already, and *count* more, while there is time."""
+    for item in unbegun:
+        if context.done:
+            channel._exchange.put_back(item)
+            return
+        yield item
     for _ in range(count):
         if context.done:
             return

@@ -605,11 +605,19 @@ def spend(loop: Loop) -> Awaitable[None]:
     return full_checkpoint()
 
 
-async def look(loop: Loop, passes: Passes) -> None:
-    """Do the same for a call of which there are so many that *passes* spares most."""
+async def look(loop: Loop, passes: Passes) -> Passes:
+    """Do the same for calls of which there are so many that *passes* spares most.
+
+    Returns the passes to go on with.
+    """
     loop.left -= passes.revoke()
     await spend(loop)
     passes.renew()
+    if not passes.careful and passes is not loop.passes:
+        passes = loop.passes
+        loop.left -= passes.revoke()
+        passes.renew()
+    return passes
 
 
 def deliver(context: Context) -> None:

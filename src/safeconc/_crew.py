@@ -9,6 +9,7 @@ it leaves behind in the task retires the worker.
 
 import inspect
 import math
+import sysconfig
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from contextvars import Context as ContextVars
@@ -82,6 +83,8 @@ def _mapping(variables: ContextVars) -> object:
 
 def _can_tell() -> bool:
     """Find out whether :func:`_mapping` works here; PyPy keeps contexts otherwise."""
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        return False  # it does, but stops all threads for it
     probe: ContextVar[int] = ContextVar("probe")
     variables = copy_context()
     before = _mapping(variables)
@@ -90,12 +93,15 @@ def _can_tell() -> bool:
     return untouched and _mapping(variables) is not before
 
 
-_CAN_TELL = _can_tell()
+def _untold(_: ContextVars) -> list[object]:
+    """Stand in for ``get_referents`` where it does not serve: nothing is untouched."""
+    return [object()]
 
 
-def mapping_of(variables: ContextVars) -> object:
-    """Return what :func:`_mapping` does where it works, else None."""
-    return _mapping(variables) if _CAN_TELL else None
+referents: Callable[[ContextVars], list[Any]] = (
+    get_referents if _can_tell() else _untold
+)
+"""What *variables* refers to; the last one is what it maps to what."""
 
 
 @final
@@ -122,14 +128,14 @@ class JobDriver:
     """Whether it is the worker that waits, not a job."""
 
     mapping: object
-    """What untouched contextvars of the worker's own map; None if it cannot be told."""
+    """What untouched contextvars of the worker's own map."""
 
     variables: ContextVars
     """The contextvars of the job at hand."""
 
     def __init__(self, base: ContextVars, crew: "Crew") -> None:
         self._base = base
-        self.mapping = mapping_of(base)
+        self.mapping = referents(base)[-1]
         self._crew = crew
         self.resting = False
         self.variables = base.copy()
@@ -341,19 +347,17 @@ class Crew:
         mapping = driver.mapping
         while True:
             for variables, job, key in source.jobs(worker):
-                if (
-                    variables is not None
-                    and get_referents(variables)[-1] is not mapping
-                ):
+                if variables is not None and referents(variables)[-1] is not mapping:
                     await driver.switch(variables)
                 try:
                     value = await job
                 except BaseException as exc:  # noqa: BLE001 - all ends are the job's
                     self._fail(worker, key, exc)
                 else:
-                    if get_referents(driver.variables)[-1] is not mapping:
+                    if referents(driver.variables)[-1] is not mapping:
                         await driver.switch()
                     results[key] = value
+                    value = _NONE
                 if worker.retires or cancelling():
                     return
                 if context._end is not None:

@@ -101,7 +101,7 @@ class Task(Generic[R_co]):
         self._cancelled = False
         self._value: R_co | None = None
         self._error: BaseException | None = None
-        self._awaiters: list[Waiter] | None = None
+        self._awaiters: dict[Waiter, None] | None = None
         self._runner: _Cancellable | None = None
 
     @property
@@ -154,13 +154,9 @@ class Task(Generic[R_co]):
                 raise RuntimeError(f"{self._name} awaits itself, and would for ever")
             waiter = Waiter()
             if self._awaiters is None:
-                self._awaiters = []
-            self._awaiters.append(waiter)
-            try:
-                await waiter.wait()
-            except BaseException:
-                self._awaiters.remove(waiter)
-                raise
+                self._awaiters = {}
+            self._awaiters[waiter] = None
+            await waiter.wait(self._awaiters.pop)
             if self._cancelled:
                 # What cancelled the child may be about to cancel the awaiter, too,
                 # and then that, not the child's end, is what it has to hear of.
@@ -387,12 +383,8 @@ class ErrGroup:
             )
         waiter = Waiter(self._siblings.loop)
         self._slots.join(waiter, holder)
-        try:
-            if await waiter.wait() is _ENDED:
-                return False
-        except BaseException:
-            self._slots.leave(waiter)
-            raise
+        if await waiter.wait(self._slots.leave) is _ENDED:
+            return False
         if self._siblings.ended:
             self._free_slot()
             return False
@@ -472,8 +464,11 @@ class ErrGroup:
         if task._runner is not None:
             task._runner.cancel()
             return
-        job = next(job for job in self._children.queue if job[2] is task)
-        self._children.queue.remove(job)
+        queue = self._children.queue
+        # Not queue.remove(): to compare jobs compares the users' contextvars.
+        place = next(place for place, job in enumerate(queue) if job[2] is task)
+        job = queue[place]
+        del queue[place]
         job[1].close()
         self._children.cancelled(task)
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, final
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from safeconc._policy._endings import Clock
+from safeconc._policy._passes import Passes
 
 if TYPE_CHECKING:
     from trio import CancelScope, Event
@@ -56,10 +57,14 @@ class Loop(ABC):
     """What remains of the budget. One counter per loop, not per object, so that
     a loop over fresh objects gives way to others too."""
 
+    passes: Passes
+    """Those of all objects here that are used a great deal."""
+
     def __init__(self) -> None:
         # Not a default of the class: Python 3.12 and later are slow to read what
         # an instance and its class both have.
         self.left = BUDGET
+        self.passes = Passes(careful=0)
 
     @abstractmethod
     def is_here(self) -> bool:
@@ -259,9 +264,9 @@ def here() -> Loop | None:
     loop = _here.loop
     if loop is not None and loop.is_here():
         return loop
-    # Every loop installs hooks for async generators while it runs. To ask for
-    # them is several times cheaper than to ask asyncio and catch its error, and
-    # in a plain thread it settles the matter.
+    # The loops of asyncio, uvloop and trio install hooks for async generators while
+    # they run. To ask for them is several times cheaper than to ask asyncio and
+    # catch its error, and in a plain thread it settles the matter.
     if sys.get_asyncgen_hooks()[0] is None:
         return None
     _here.loop = _find()

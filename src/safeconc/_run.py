@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -427,7 +427,7 @@ class Streamed(Run):
     """The run of :class:`FanOut`: results leave through a window."""
 
     def __init__(self, *, ordered: bool, buffer: int | None, **options: Any) -> None:
-        self._consumers: deque[Waiter] = deque()
+        self._consumers: OrderedDict[Waiter, None] = OrderedDict()
         self._passes = Passes()
         self.window: Window[Any]
         super().__init__("FanOut", **options)
@@ -458,7 +458,7 @@ class Streamed(Run):
     def __setitem__(self, key: int, value: Any) -> None:
         self.window.finish(key, value)
         while self._consumers and self.window.is_ready():
-            self._consumers.popleft().hand(self.window.take())
+            self._consumers.popitem(last=False)[0].hand(self.window.take())
         self.settled(key)
 
     @override
@@ -479,20 +479,20 @@ class Streamed(Run):
     def check_end(self) -> None:
         if self.has_ended() and not self.siblings.over:
             while self._consumers:
-                self._consumers.popleft().hand(END)
+                self._consumers.popitem(last=False)[0].hand(END)
 
     @override
     def _on_over(self) -> None:
         super()._on_over()
         self.window.clear()
         while self._consumers:
-            self._consumers.popleft().hand(_ENDED)
+            self._consumers.popitem(last=False)[0].hand(_ENDED)
 
     async def take(self) -> Any:
         """Wait for the next result; ``END`` after the last one."""
         passes = self._passes
         if passes.left < 1 or ((context := ambient.get()) and context._end):
-            await look(self.siblings.loop, passes)
+            passes = self._passes = await look(self.siblings.loop, passes)
         passes.left -= 1
         if self.siblings.over:
             await self.siblings.refuse()
@@ -503,8 +503,8 @@ class Streamed(Run):
         else:
             self.siblings.loop.left = BUDGET  # while it waits, others have their turn
             waiter = Waiter(self.siblings.loop)
-            self._consumers.append(waiter)
-            result = await waiter.wait(self._consumers.remove)
+            self._consumers[waiter] = None
+            result = await waiter.wait(self._consumers.pop)
             passes.pause()
             if result is _ENDED:
                 await self.siblings.refuse()

@@ -11,7 +11,7 @@ from contextvars import Context as ContextVars
 from contextvars import copy_context
 from inspect import CO_COROUTINE, iscoroutine
 from types import CoroutineType, FunctionType, MethodType, TracebackType
-from typing import Any, NoReturn, Self, final
+from typing import Any, NoReturn, Self, cast, final
 
 import anyio
 from anyio.abc import TaskGroup
@@ -186,6 +186,10 @@ class Siblings:
             self.fail(error)
         # Only a cancellation goes on through the scopes.
         passing = exc if isinstance(exc, self.cancelled_class) else None
+        if exc is not None and error is None and passing is None:
+            # The cancellation is wrapped, so the task group will not see it.
+            self.close()
+            self.tasks.cancel_scope.cancel()
         try:
             quiet = await self._leave(passing)
         except BaseException as late:
@@ -248,11 +252,17 @@ class Siblings:
     def _without_cancellation(self, exc: BaseException) -> BaseException | None:
         """Drop what the cancellation of the block left in an error."""
         if isinstance(exc, BaseExceptionGroup):
+            group = cast("BaseExceptionGroup[BaseException]", exc)
+
             # A function: before Python 3.13, split() takes no bound method.
             def ours(each: BaseException) -> bool:
                 return self._is_aftermath(each)
 
-            return exc.split(ours)[1]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+            rest = group.split(ours)[1]
+            # All of it are cancellations: nobody's, if none of us has sent any.
+            return (
+                rest if rest is not None or self.is_stopped() else self.foreign(group)
+            )
         return None if self._is_aftermath(exc) else exc
 
     def _is_aftermath(self, exc: BaseException) -> bool:

@@ -9,14 +9,13 @@ from contextvars import Context as ContextVars
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
-from gc import get_referents
 from typing import Any, Generic, NamedTuple, NoReturn, TypeVar, final
 
 from anyio.lowlevel import checkpoint
 from typing_extensions import override
 
 from safeconc._context import ambient, look
-from safeconc._crew import AT_ONCE, Crew, Worker, mapping_of
+from safeconc._crew import AT_ONCE, Crew, Worker, referents
 from safeconc._crew import Job as CrewJob
 from safeconc._limit import check_limit
 from safeconc._loop import BUDGET
@@ -225,7 +224,7 @@ class Tree(ABC):
     def begin(self) -> None:
         """Start, inside the block."""
         self.crew.variables = self.siblings.contextvars()
-        self._untouched = mapping_of(self.crew.variables)
+        self._untouched = referents(self.crew.variables)[-1]
         self._thread = self._open_in = get_ident()
 
     def end(self) -> None:
@@ -245,7 +244,7 @@ class Tree(ABC):
         # give the collector something to walk.
         variables: ContextVars | None = None
         current = copy_context()
-        if get_referents(current)[-1] is not self._untouched:
+        if referents(current)[-1] is not self._untouched:
             variables = self.siblings.adopted(current)
         frontier.waiting.append(Job(self, variables, depth, parent, item))
         # A worker that is at a step of its own looks for jobs afterwards, and has
@@ -499,7 +498,7 @@ class Streamed(Tree):
             self.check_end()
         passes = self._passes
         if passes.left < 1 or ((context := ambient.get()) and context._end):
-            await look(loop, passes)
+            passes = self._passes = await look(loop, passes)
         passes.left -= 1
         if self._done:
             return END, 0

@@ -94,6 +94,14 @@ class Exchange(Generic[T]):
             self._settle()
         return item
 
+    def put_back(self, item: T) -> None:
+        """Undo a :meth:`take`: *item* is the oldest again, be there room or not."""
+        if self.receivers:
+            self.receivers.popitem(last=False)[0].hand(item)
+        else:
+            self.buffer.appendleft(item)
+        self._settle()
+
     def join_senders(self, sender: Waiting, item: T) -> None:
         """Put *sender* at the end of the line, with its item."""
         self.senders[sender] = item

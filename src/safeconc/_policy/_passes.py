@@ -23,36 +23,42 @@ class Passes:
         looks:  x x x  x   x    x                  x
 
     A call that waits looks by waiting, but for what came together with the end of
-    the wait: that is heard of by the next look.
+    the wait: that is heard of by the next look. So is a cancellation that has been
+    heard before, in whose cleanup the calls are made.
+
+    What is used so much shares the passes of its loop, lest each of many objects
+    grant its own before anybody gives way.
     """
 
-    __slots__ = ("_careful", "_given", "left")
+    __slots__ = ("_given", "careful", "left")
 
-    def __init__(self) -> None:
-        self._careful = CAREFUL
+    def __init__(self, careful: int = CAREFUL) -> None:
+        self.careful = careful
+        """Calls that are still to look, each of them."""
         self._given = 0
         self.left = 0
         """Calls that may go on before the next look; below one, the next call looks."""
 
     def revoke(self) -> int:
-        """Have every call look, as one does now; return how many came before it.
+        """Have every call look, as one does now; return how many have been spared it.
 
         A look may yield, or be told of a cancellation, and spares no call then.
         """
-        used = self._given - self.left
+        # The first of those given went to the call that looked.
+        spared = max(self._given - self.left - 1, 0)
         self._give(0)
-        return used
+        return spared
 
     def renew(self) -> None:
         """Note that a look found nothing."""
-        if self._careful:
-            self._careful -= 1
-        if not self._careful:
+        if self.careful:
+            self.careful -= 1
+        if not self.careful:
             self._give(EVERY)
 
     def pause(self) -> None:
         """Note that a call has waited."""
-        if not self._careful:
+        if not self.careful:
             self._give(EVERY)
 
     def _give(self, calls: int) -> None:

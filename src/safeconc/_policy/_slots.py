@@ -1,6 +1,6 @@
 """Who may start, who waits in line, and when waiting can never end."""
 
-from collections import deque
+from collections import OrderedDict
 from typing import Generic, TypeVar, final
 
 W = TypeVar("W")
@@ -25,7 +25,8 @@ class Slots(Generic[W, H]):
     def __init__(self, limit: int | None) -> None:
         self._limit = limit
         self._taken = 0
-        self._line: deque[W] = deque()
+        # Ordered, not a deque: who gives up may stand anywhere in it.
+        self._line: OrderedDict[W, None] = OrderedDict()
         self._holding: dict[W, H] = {}
 
     @property
@@ -56,13 +57,13 @@ class Slots(Generic[W, H]):
 
         :param holder: who waits, if it holds a slot itself.
         """
-        self._line.append(waiter)
+        self._line[waiter] = None
         if holder is not None:
             self._holding[waiter] = holder
 
     def leave(self, waiter: W) -> None:
         """Take *waiter* out of the line; it gave up."""
-        self._line.remove(waiter)
+        del self._line[waiter]
         self._holding.pop(waiter, None)
 
     def free(self) -> W | None:
@@ -70,7 +71,7 @@ class Slots(Generic[W, H]):
         if not self._line:
             self._taken -= 1
             return None
-        waiter = self._line.popleft()
+        waiter, _ = self._line.popitem(last=False)
         self._holding.pop(waiter, None)
         return waiter
 
