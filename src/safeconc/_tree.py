@@ -9,7 +9,7 @@ from contextvars import Context as ContextVars
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, NamedTuple, NoReturn, TypeVar, final
+from typing import Any, Generic, NamedTuple, NoReturn, Protocol, TypeVar, final
 
 from anyio.lowlevel import checkpoint
 from typing_extensions import override
@@ -109,6 +109,13 @@ class Visit(NamedTuple, Generic[T, R]):
     """What ``fn`` returned; with ``return_exceptions``, or raised."""
 
 
+class _Submits(Protocol):
+    """What a job needs of its tree."""
+
+    def submit(self, item: Any, depth: int, parent: Any) -> bool: ...
+    def submit_from(self, items: Iterable[Any], depth: int, parent: Any) -> bool: ...
+
+
 @final
 class Job(Generic[T]):
     """An item to be worked on, and the way to submit its children.
@@ -129,7 +136,7 @@ class Job(Generic[T]):
 
     def __init__(
         self,
-        tree: "Tree | None",
+        tree: "_Submits | None",
         variables: ContextVars | None,
         depth: int,
         parent: T | None,
