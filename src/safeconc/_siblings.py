@@ -186,8 +186,8 @@ class Siblings:
             self.fail(error)
         # Only a cancellation goes on through the scopes.
         passing = exc if isinstance(exc, self.cancelled_class) else None
-        if exc is not None and error is None and passing is None:
-            # The cancellation is wrapped, so the task group will not see it.
+        if isinstance(exc, BaseExceptionGroup) and error is None:
+            # A cancellation is wrapped in it, so the task group will not see it.
             self.close()
             self.tasks.cancel_scope.cancel()
         try:
