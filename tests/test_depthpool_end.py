@@ -1,5 +1,6 @@
 """The loop ends exactly when nothing is left: no job, no visit, nobody who submits."""
 
+import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -8,6 +9,11 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from safeconc import DepthPool, ErrGroup, Job
+
+counts_references = pytest.mark.skipif(
+    sys.implementation.name == "pypy",
+    reason="PyPy lets go of an iterator when it collects garbage, not at once",
+)
 
 
 async def _echo(job: Job[int]) -> int:
@@ -238,6 +244,7 @@ async def test_who_waits_is_told_the_end_only_when_the_last_hand_is_empty() -> N
     assert seen == [("hold", 0), ("wait", 1), ("told", 0)]
 
 
+@counts_references
 async def test_a_consumer_that_stops_lets_go() -> None:
     """By break: others are told the end, as it submits no more."""
     waiting: list[int] = []
@@ -259,6 +266,7 @@ async def test_a_consumer_that_stops_lets_go() -> None:
     assert waiting == []
 
 
+@counts_references
 async def test_a_consumer_that_dies_lets_go() -> None:
     """By an error, too, that somebody catches."""
 
@@ -278,6 +286,7 @@ async def test_a_consumer_that_dies_lets_go() -> None:
         assert [visit async for visit in pool] == []
 
 
+@counts_references
 async def test_a_consumer_that_is_cancelled_with_a_visit_in_hand_lets_go() -> None:
     """The visit is gone with it, the others are told the end."""
     taken = anyio.Event()
