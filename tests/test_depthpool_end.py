@@ -305,6 +305,7 @@ async def test_a_consumer_that_is_cancelled_with_a_visit_in_hand_lets_go() -> No
         assert [visit async for visit in pool] == []
 
 
+@counts_references
 async def test_an_old_iterator_that_goes_takes_nothing_from_a_new_one() -> None:
     """What its task has in hand now came by another way."""
     seen: list[int] = []
@@ -328,6 +329,7 @@ async def test_an_old_iterator_that_goes_takes_nothing_from_a_new_one() -> None:
     assert seen == [2]
 
 
+@counts_references
 async def test_who_lets_go_does_not_end_what_others_hold() -> None:
     """One of two consumers stops; the other one may still submit."""
     seen: list[int] = []
