@@ -172,6 +172,7 @@ async def test_an_idle_pool_keeps_nothing_of_the_last_job() -> None:
         assert all(_is_gone(ref) for ref in seen)
 
 
+@counts_references
 async def test_an_error_keeps_no_result() -> None:
     """Once the error is dropped, so is what its traceback held."""
     made: list[weakref.ref[_Thing]] = []

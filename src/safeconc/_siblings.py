@@ -186,8 +186,9 @@ class Siblings:
             self.fail(error)
         # Only a cancellation goes on through the scopes.
         passing = exc if isinstance(exc, self.cancelled_class) else None
-        if isinstance(exc, BaseExceptionGroup) and error is None:
-            # A cancellation is wrapped in it, so the task group will not see it.
+        bare = exc is None or exc is passing or self._is_refusal(exc)
+        if error is None and not bare:
+            # A cancellation wrapped in a group, which the task group will not see.
             self.close()
             self.tasks.cancel_scope.cancel()
         try:
