@@ -73,7 +73,7 @@ async def test_a_bad_option_is_refused(
 @pytest.mark.parametrize(
     "options, error, message",
     [
-        ({"buffer": -1}, ValueError, "buffer must not be negative: -1"),
+        ({"buffer": -1}, ValueError, "buffer must be at least 0, not -1"),
         ({"buffer": 1.5}, TypeError, "buffer must be a whole number or None.*1.5"),
         ({"buffer": True}, TypeError, "buffer must be a whole number or None.*True"),
         ({"ordered": None}, TypeError, "ordered must be a bool, not None"),

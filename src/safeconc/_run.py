@@ -21,7 +21,7 @@ from typing_extensions import override
 
 from safeconc._context import ambient, look, spend
 from safeconc._crew import AT_ONCE, Crew, Job, Results, Worker
-from safeconc._limit import check_limit
+from safeconc._limit import check_limit, check_whole
 from safeconc._loop import BUDGET
 from safeconc._policy._passes import Passes
 from safeconc._policy._rate import Rate
@@ -433,13 +433,7 @@ class Streamed(Run):
         super().__init__("FanOut", **options)
         if not isinstance(ordered, bool):
             raise TypeError(f"ordered must be a bool, not {ordered!r}")
-        if buffer is not None and (
-            isinstance(buffer, bool) or not isinstance(buffer, int)
-        ):
-            raise TypeError(f"buffer must be a whole number or None, not {buffer!r}")
-        if buffer is not None and buffer < 0:
-            raise ValueError(f"buffer must not be negative: {buffer}")
-        self._buffer = buffer
+        self._buffer = check_whole("buffer", buffer, 0)
         self.window = Window(ordered=ordered)
 
     @property

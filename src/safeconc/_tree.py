@@ -17,8 +17,9 @@ from typing_extensions import override
 from safeconc._context import ambient, look
 from safeconc._crew import AT_ONCE, Crew, Worker, referents
 from safeconc._crew import Job as CrewJob
-from safeconc._limit import check_limit
+from safeconc._limit import check_limit, check_whole
 from safeconc._loop import BUDGET
+from safeconc._policy._exchange import leaving
 from safeconc._policy._failures import Mode
 from safeconc._policy._frontier import (
     NOTHING,
@@ -208,12 +209,12 @@ class Tree(ABC):
         self._plain = is_plain(fn)
         self._return_exceptions = return_exceptions
         self._frontier: Frontier[Job[Any]] = Frontier(
-            max_depth=_whole("max_depth", max_depth, 0),
+            max_depth=check_whole("max_depth", max_depth, 0),
             order=order,
             key=key,
-            max_frontier=_whole("max_frontier", max_frontier, 1),
+            max_frontier=check_whole("max_frontier", max_frontier, 1),
             overflow=overflow,
-            max_jobs=_whole("max_jobs", max_jobs, 0),
+            max_jobs=check_whole("max_jobs", max_jobs, 0),
         )
         self.siblings = Siblings(kind, name, errors)
         self.siblings.on_over = self._on_over
@@ -429,7 +430,7 @@ class Streamed(Tree):
         self._done = False
         super().__init__("DepthPool", **options)
         limit: int = options["limit"]
-        buffer = _whole("buffer", buffer, 0)
+        buffer = check_whole("buffer", buffer, 0)
         self.room = limit + (limit if buffer is None else buffer)
 
     @override
@@ -485,7 +486,7 @@ class Streamed(Tree):
 
     def _finish(self) -> None:
         self._done = True
-        for waiter in _leaving(self._consumers):
+        for waiter in leaving(self._consumers):
             waiter.hand((END, 0))
         self.siblings.close()
 
@@ -494,7 +495,7 @@ class Streamed(Tree):
         super()._on_over()
         self._ready.clear()
         self._hands.clear()
-        for waiter in _leaving(self._consumers):
+        for waiter in leaving(self._consumers):
             waiter.hand((_ENDED, 0))
 
     async def take(self) -> tuple[Any, int]:
@@ -546,13 +547,6 @@ class Streamed(Tree):
                 return
 
 
-def _leaving(consumers: OrderedDict[Waiter, object]) -> list[Waiter]:
-    """Dissolve the line and return who stood in it."""
-    waiters = list(consumers)
-    consumers.clear()
-    return waiters
-
-
 def iterate(items: Iterable[T]) -> Iterator[T]:
     """Return an iterator over *items*, or say what is wrong with them."""
     if isinstance(items, (str, bytes)):
@@ -561,14 +555,3 @@ def iterate(items: Iterable[T]) -> Iterator[T]:
         return iter(items)
     except TypeError:
         raise TypeError(f"items must be iterable, not {items!r}") from None
-
-
-def _whole(name: str, value: int | None, least: int) -> int | None:
-    """Return *value*, or say what is wrong with it."""
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be a whole number or None, not {value!r}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, not {value}")
-    return value

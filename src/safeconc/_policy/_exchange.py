@@ -4,6 +4,7 @@ from collections import OrderedDict, deque
 from typing import Any, Generic, Protocol, TypeVar, final
 
 T = TypeVar("T")
+W = TypeVar("W")
 
 EMPTY: Any = object()
 """There is no item to take now."""
@@ -129,9 +130,9 @@ class Exchange(Generic[T]):
             return False
         self.closed = True
         self._room = 0  # so that put() need not ask
-        for receiver in _leaving(self.receivers):
+        for receiver in leaving(self.receivers):
             receiver.hand(END)
-        for sender in _leaving(self.senders):
+        for sender in leaving(self.senders):
             sender.hand(REFUSED)
         self._settle()
         return True
@@ -141,7 +142,7 @@ class Exchange(Generic[T]):
         self.ready = _NOTHING if self.senders else self.buffer
 
 
-def _leaving(line: OrderedDict[Waiting, Any]) -> list[Waiting]:
+def leaving(line: OrderedDict[W, Any]) -> list[W]:
     """Dissolve *line* and return who stood in it."""
     members = list(line)
     line.clear()
