@@ -460,6 +460,7 @@ def test_a_reader_who_has_seen_enough_ends_the_check(folder: Path) -> None:
             stdout=pipe,
             stderr=subprocess.PIPE,
             check=False,
+            env=os.environ | {"PYTHONASYNCIODEBUG": ""},  # which tells of slow steps
         )
 
     assert outcome.returncode == 1
