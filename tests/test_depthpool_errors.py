@@ -11,6 +11,7 @@ from anyio.lowlevel import checkpoint
 
 from safeconc import Context, ContextCancelled, DepthPool, Job, crawl
 from tests.harness import on_asyncio
+from tests.together import ends_by
 
 
 class _Boom(Exception):  # noqa: N818 - a part of the play
@@ -147,15 +148,13 @@ def test_an_order_to_the_program_stays_bare(
     anyio_backend: tuple[str, dict[str, Any]], fn: Any, items: Any
 ) -> None:
     """It is never a result, and comes out as it is."""
-    backend, options = anyio_backend
 
     async def main() -> None:
         async with DepthPool(fn, max_depth=0, limit=1, return_exceptions=True) as pool:
             pool.submit_from(items())
             await _visit_all(pool)
 
-    with pytest.raises(KeyboardInterrupt):
-        anyio.run(main, backend=backend, backend_options=options)
+    ends_by(KeyboardInterrupt, main, anyio_backend)
 
 
 async def test_an_error_of_the_body_is_that_error() -> None:

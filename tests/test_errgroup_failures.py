@@ -24,6 +24,7 @@ from safeconc import (
     fan_out,
 )
 from tests.harness import on_asyncio
+from tests.together import ends_by
 
 
 @pytest.fixture(params=[False, True], ids=["tasks", "workers"])
@@ -862,10 +863,7 @@ def test_order_from_a_child_stays_bare(
             await getattr(group, method)(fail, order("now"), 0)
             await anyio.sleep_forever()
 
-    with pytest.raises(order) as caught:
-        anyio.run(main, backend=backend)
-
-    assert caught.type is order
+    ends_by(order, main, (backend, {}))
 
 
 @pytest.mark.parametrize("order", [KeyboardInterrupt, SystemExit])
@@ -918,8 +916,7 @@ def test_order_is_not_parked_until_a_join(reuse: bool, backend: str) -> None:
             await group.go(fail, SystemExit(3), 0)
             await anyio.sleep_forever()
 
-    with pytest.raises(SystemExit):
-        anyio.run(main, backend=backend)
+    ends_by(SystemExit, main, (backend, {}))
 
     assert stopped == ["(SystemExit(3),)"]
 

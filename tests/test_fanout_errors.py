@@ -10,6 +10,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from safeconc import Context, DeadlineExceeded, FanOut, FanOutStatistics, fan_out
+from tests.together import ends_by
 
 Run = Callable[..., Coroutine[Any, Any, list[Any]]]
 
@@ -339,7 +340,6 @@ def test_an_order_to_the_program_stays_bare(
     order: type[BaseException],
 ) -> None:
     """KeyboardInterrupt and SystemExit come out as they are, cleanup included."""
-    backend, options = anyio_backend
     cleaned: list[int] = []
 
     async def coroutine(item: int) -> None:
@@ -357,12 +357,7 @@ def test_an_order_to_the_program_stays_bare(
             raise order
         return coroutine(item)
 
-    with pytest.raises(order):
-        anyio.run(
-            functools.partial(face, fn, range(2), limit=2),
-            backend=backend,
-            backend_options=options,
-        )
+    ends_by(order, functools.partial(face, fn, range(2), limit=2), anyio_backend)
 
     assert cleaned == [0]
 

@@ -11,6 +11,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from safeconc import Context, FanOut, current_context, fan_out
+from tests.together import ends_by
 
 Run = Callable[..., Coroutine[Any, Any, list[Any]]]
 
@@ -238,7 +239,6 @@ def test_an_order_to_the_program_stays_bare(
     is_async: bool,
 ) -> None:
     """KeyboardInterrupt inside the source comes out as it is."""
-    backend, options = anyio_backend
 
     def items() -> Iterator[int]:
         yield 1
@@ -249,14 +249,8 @@ def test_an_order_to_the_program_stays_bare(
         await anyio.wait_all_tasks_blocked()
         raise order
 
-    with pytest.raises(order):
-        anyio.run(
-            functools.partial(
-                run, _forever, async_items() if is_async else items(), limit=2
-            ),
-            backend=backend,
-            backend_options=options,
-        )
+    source = async_items() if is_async else items()
+    ends_by(order, functools.partial(run, _forever, source, limit=2), anyio_backend)
 
 
 # The end
@@ -471,7 +465,6 @@ def test_an_order_to_the_program_in_the_close_stays_bare(
     is_async: bool,
 ) -> None:
     """KeyboardInterrupt in the cleanup of a source comes out as it is."""
-    backend, options = anyio_backend
 
     def items() -> Iterator[int]:
         try:
@@ -492,8 +485,7 @@ def test_an_order_to_the_program_in_the_close_stays_bare(
         async with FanOut(_echo, source, limit=2):
             await anyio.wait_all_tasks_blocked()
 
-    with pytest.raises(order):
-        anyio.run(main, backend=backend, backend_options=options)
+    ends_by(order, main, anyio_backend)
 
 
 async def test_a_source_whose_block_was_not_entered_is_left_alone() -> None:

@@ -4,7 +4,8 @@ import asyncio
 import gc
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -30,6 +31,23 @@ def ending(context: Context) -> tuple[type[BaseException] | None, object]:
     """Look at how a context ended: the kind of its error, and the cause."""
     error = context.err
     return (None if error is None else type(error)), context.cause
+
+
+def ends_by(
+    order: type[BaseException],
+    main: Callable[[], Awaitable[object]],
+    backend: tuple[str, dict[str, Any]],
+) -> None:
+    """Expect *order* out of a whole run of *main*.
+
+    asyncio complains of a task that it ended once the task is collected. On CPython
+    3.11 a complaint in the middle of a parse fails the parse, so it is to come here,
+    not in another test.
+    """
+    name, options = backend
+    with pytest.raises(order):
+        anyio.run(main, backend=name, backend_options=options)
+    gc.collect()
 
 
 def in_thread(fn: Callable[[], object]) -> None:
