@@ -112,7 +112,7 @@ async def test_worker_sees_a_leak_grow_and_stay() -> None:
     assert found.left == found.peak == 5
     assert found.samples == sorted(found.samples)
     assert found.samples[0] == 0
-    assert found.samples[found.returned :] == [5] * 10
+    assert set(found.samples[found.returned :]) == {5}
 
 
 async def test_worker_sees_a_cure_come_and_go() -> None:
@@ -121,9 +121,10 @@ async def test_worker_sees_a_cure_come_and_go() -> None:
 
     assert found.peak == 1
     assert found.left == 0
-    assert found.samples[found.returned :] == [0] * 10
+    assert set(found.samples[found.returned :]) == {0}
 
 
+@pytest.mark.virtual_clock
 async def test_worker_waits_until_a_leak_has_unfolded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

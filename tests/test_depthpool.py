@@ -100,6 +100,7 @@ async def test_submit_tells_whether_the_job_was_accepted() -> None:
     assert pool.statistics().duplicates == 2
 
 
+@pytest.mark.virtual_clock
 async def test_visits_come_as_the_jobs_end() -> None:
     """Who is ready first leaves first."""
 
