@@ -4,6 +4,7 @@ Layers, lowest first; a module imports only what stands before it::
 
     _policy                         decisions without waiting
     _loop  _limit  _waiter          what we need of an event loop
+    _parker                         and what of a thread
     _registration                   what is called at an end
     _context                        a deadline and a cause
     _siblings                       members that fail together
@@ -11,6 +12,7 @@ Layers, lowest first; a module imports only what stands before it::
     _run  _tree                     items in, results out
     _errgroup  _fanout  _to_thread  the primitives
     _channel  _depthpool  _ticker
+    threads                         the same for threads
     antipatterns                    each vice beside its cure
     _demo                           runs them, and shows it
     __main__                        the command line

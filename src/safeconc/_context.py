@@ -17,6 +17,7 @@ import anyio
 from anyio.lowlevel import checkpoint as full_checkpoint
 
 from safeconc._loop import BUDGET, Loop, Timer, here, in_task, running_loop
+from safeconc._parker import Parker
 from safeconc._policy._endings import CANCELLED, EXPIRED, LEFT, Clock, Node
 from safeconc._policy._passes import Passes
 from safeconc._registration import Registration
@@ -349,26 +350,8 @@ class Context(Node):
                 "wait() and sleep() block the thread and with it the event loop; "
                 "in a task use 'await ctx.wait_cancelled()' or 'await anyio.sleep()'"
             )
-        if self.done:
-            return True
-        expires = time.monotonic() + self.remaining
-        bell = allocate_lock()
-        bell.acquire()
-        self._add_waker(bell, bell.release)
-        try:
-            while not self.done:
-                now = time.monotonic()
-                if now >= expires:
-                    self._finish((EXPIRED, None))
-                elif now >= give_up:
-                    return False
-                elif expires == give_up == inf:
-                    bell.acquire()
-                else:
-                    bell.acquire(timeout=min(expires - now, give_up - now, TIMEOUT_MAX))
-            return True
-        finally:
-            self._drop_waker(bell)
+        Parker().park(_never, (self,), give_up)
+        return self.done
 
     def sleep(self, seconds: float) -> None:
         """Block the calling thread for *seconds*, or until the context ends.
@@ -559,6 +542,10 @@ class Context(Node):
 
 
 ambient: ContextVar[Context | None] = ContextVar("safeconc.context", default=None)
+
+
+def _never() -> bool:
+    return False
 
 
 def _restore(token: Token[Context | None]) -> None:

@@ -190,7 +190,8 @@ class Node:
             wake()
 
     def _drop_waker(self, key: object) -> None:
-        self._state["wakers"].pop(key, None)
+        # Interrupted, who adds one may drop it before it is there.
+        self._state.setdefault("wakers", {}).pop(key, None)
         self._hold()
 
     def _forget_call(self, call: Call) -> bool:
