@@ -6,8 +6,10 @@ not see the jumps: a test that waits for a thread has no timer pending meanwhile
 """
 
 import asyncio
+import gc
 import os
 import selectors
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -71,3 +73,15 @@ def pytest_collection_modifyitems(
     kept = [item for item in items if item.get_closest_marker("virtual_clock") is None]
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = kept
+
+
+def pytest_collection_finish() -> None:
+    """Have the collector look only at what tests make; many call it, some often.
+
+    What is imported now, a hundred thousand objects, is there until the end anyway.
+    """
+    if not hasattr(gc, "freeze"):  # PyPy
+        return
+    import_module("hypothesis")  # which would miss referrers that are frozen
+    gc.collect()
+    gc.freeze()

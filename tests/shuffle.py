@@ -26,7 +26,7 @@ from tests.conftest import VirtualClockEventLoop
 
 Ts = TypeVarTuple("Ts")
 
-SEEDS = int(os.environ.get("SAFECONC_TEST_SEEDS", "20"))
+SEEDS = int(os.environ.get("SAFECONC_TEST_SEEDS", "5"))
 """How many orders each scenario is tried in."""
 
 
