@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-DOCUMENTED = {"_current_frames", "_exit"}
+DOCUMENTED = {"_current_frames", "_exit", "_getframe"}
 """Functions of sys and os that are public in spite of their names."""
 
 

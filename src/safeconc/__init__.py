@@ -13,6 +13,7 @@ Layers, lowest first; a module imports only what stands before it::
     _errgroup  _fanout  _to_thread  the primitives
     _channel  _depthpool  _ticker
     threads                         the same for threads
+    leaks                           what outlived its owner
     antipatterns                    each vice beside its cure
     _demo                           runs them, and shows it
     __main__                        the command line

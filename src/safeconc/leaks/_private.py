@@ -1,0 +1,163 @@
+"""What others keep to themselves and a census has to know.
+
+The one module of ours that reads private names, of asyncio, trio and the standard
+library. Each of them may be gone tomorrow: then that much less is seen, and the census
+says so. Nothing here is written to, and nothing is called that has an effect.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
+from functools import partial
+from threading import Thread
+from types import AsyncGeneratorType, FrameType
+from typing import Any, NamedTuple, final
+
+AsyncGenerator = AsyncGeneratorType[Any, Any]
+
+
+@final
+class Timer(NamedTuple):
+    """A call that an event loop is to make."""
+
+    handle: asyncio.TimerHandle
+    """What cancels it."""
+
+    callback: Any
+    """What is called, without partials around it."""
+
+
+# Loops
+
+
+def loop_of(frame: FrameType) -> asyncio.AbstractEventLoop | None:
+    """Return the asyncio loop that this very frame runs, if it runs one.
+
+    uvloop has no frames. What runs it mostly has: the runner of ``asyncio.run``.
+    """
+    code = frame.f_code
+    if code is _RUN_FOREVER:
+        loop = frame.f_locals.get("self")
+    elif code is _RUNNER_RUN:
+        loop = getattr(frame.f_locals.get("self"), "_loop", None)
+    else:
+        return None
+    return loop if isinstance(loop, asyncio.AbstractEventLoop) else None
+
+
+def trio_run_of(frame: FrameType) -> Any:
+    """Return the runner of trio that this very frame runs, if it runs one."""
+    if frame.f_code.co_name == "unrolled_run":
+        runner = frame.f_locals.get("runner")
+        if type(runner).__module__ == "trio._core._run":
+            return runner
+    return None
+
+
+def trio_root(runner: Any) -> Any:
+    """Return the task from which all tasks of a runner of trio descend."""
+    return getattr(runner, "init_task", None)
+
+
+# What loops hold
+
+
+def timers(loop: object) -> list[Timer] | None:
+    """Return the pending timers of an asyncio loop; None if it does not tell.
+
+    Without those that a task waits for, or a scope around it: the task counts.
+    """
+    scheduled = getattr(loop, "_scheduled", None)
+    if scheduled is None:
+        return None
+    return list(_foreign_timers(_copied(scheduled)))
+
+
+def _foreign_timers(handles: Iterable[asyncio.TimerHandle]) -> Iterator[Timer]:
+    for handle in handles:
+        callback = getattr(handle, "_callback", None)
+        while isinstance(callback, partial):
+            callback = callback.func
+        if handle.cancelled() or _qualified(callback) in _TIMERS_OF_TASKS:
+            continue
+        yield Timer(handle, callback)
+
+
+def async_generators(holder: object) -> list[AsyncGenerator] | None:
+    """Return the open async generators of an asyncio loop or of a runner of trio."""
+    known = getattr(holder, "_asyncgens", None)
+    if known is None:
+        known = getattr(getattr(holder, "asyncgens", None), "alive", None)
+    return None if known is None else _copied(known)
+
+
+def default_executor(loop: object) -> object:
+    """Return the executor that an asyncio loop brings with it, and shuts down."""
+    return getattr(loop, "_default_executor", None)
+
+
+# Executors
+
+
+def executor_of(frame: FrameType) -> Executor | None:
+    """Return the executor whose thread this is, given the frame of its work loop."""
+    if frame.f_code.co_name != "_worker":
+        return None
+    if frame.f_globals.get("__name__") != "concurrent.futures.thread":
+        return None
+    return _open(frame.f_locals.get("executor_reference"))
+
+
+def executor_managed_by(thread: Thread) -> Executor | None:
+    """Return the process pool that a thread manages, if it manages one."""
+    if type(thread).__module__ != "concurrent.futures.process":
+        return None
+    return _open(getattr(thread, "executor_reference", None))
+
+
+def executor_name(executor: Executor) -> str:
+    """Name an executor: by what its threads are called, or by its class."""
+    prefix: str = getattr(executor, "_thread_name_prefix", "")
+    return prefix or type(executor).__name__
+
+
+def _open(reference: Callable[[], Any] | None) -> Executor | None:
+    executor = reference() if callable(reference) else None
+    if not isinstance(executor, Executor):
+        return None
+    over = getattr(executor, "_shutdown", False)
+    return None if over or getattr(executor, "_shutdown_thread", False) else executor
+
+
+def _copied(items: Any) -> list[Any]:
+    """Copy what another thread may change meanwhile."""
+    for _ in range(1000):
+        try:
+            return list(items)
+        except RuntimeError:  # it has changed; asyncio.all_tasks tries again as well
+            continue
+    return []
+
+
+def _qualified(callback: Any) -> str:
+    name: str = getattr(callback, "__qualname__", "")
+    module: str = getattr(callback, "__module__", None) or ""
+    return f"{module}.{name}"
+
+
+def _code(holder: object, name: str) -> object:
+    return getattr(getattr(holder, name, None), "__code__", None)
+
+
+_RUN_FOREVER = _code(asyncio.BaseEventLoop, "run_forever")
+_RUNNER_RUN = _code(asyncio.Runner, "run")
+
+_TIMERS_OF_TASKS = {
+    "asyncio.futures._set_result_unless_cancelled",  # asyncio.sleep
+    "asyncio.timeouts.Timeout._on_timeout",
+    "asyncio.tasks._release_waiter",  # asyncio.wait
+    "anyio._backends._asyncio.CancelScope._timeout",
+    "safeconc._ticker._TimerAlarm.ring",
+    "safeconc._loop._FutureBell.ring",
+    "safeconc._context._TaskBlock._fire",
+}

@@ -1,0 +1,141 @@
+"""Where a task waits: the whole chain of its awaits, down to the innermost one.
+
+``Task.get_stack()`` tells of a suspended task the outermost call only. What that one
+awaits hangs on it, and so on: a coroutine on a coroutine, a generator, an async
+generator, until something is reached that is no Python code.
+"""
+
+import gc
+import sys
+from collections.abc import AsyncIterator, Callable
+from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
+from typing import Any, TypeAlias, final
+
+from safeconc._crew import driven
+from safeconc.leaks._model import NOWHERE, Named, RawFrame, Stack
+
+DEEPEST = 200
+"""Calls of one stack that are kept, of deeper ones the innermost."""
+
+Origin: TypeAlias = tuple[tuple[str, int, str], ...]
+"""What ``cr_origin`` of a coroutine is: files, lines and functions, innermost first."""
+
+_Step: TypeAlias = tuple[FrameType | None, object]
+
+
+@final
+class Stacks:
+    """Walks chains of awaits, and gives those that are alike one stack.
+
+    A chain is told by its functions and how far each has come, which are cheap to ask
+    for. Line numbers are not: they are worked out once for each place.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, ...], Stack] = {}
+        self._origins: dict[Origin, Stack] = {}
+
+    def of(self, awaited: object) -> Stack:
+        """Return where a coroutine is, or whatever else a task awaits."""
+        key: list[int] = []
+        frames: list[FrameType] = []
+        while True:
+            if type(awaited) is CoroutineType:
+                frame = awaited.cr_frame
+                awaited = awaited.cr_await
+            else:
+                step = _STEPS.get(type(awaited))
+                if step is None:
+                    break
+                frame, awaited = step(awaited)
+            if frame is not None:
+                frames.append(frame)
+                key.append(id(frame.f_code))
+                key.append(frame.f_lasti)
+        return self._shared(tuple(key), frames)
+
+    def of_thread(self, frame: FrameType | None) -> Stack:
+        """Return where a thread is, given its innermost frame."""
+        key: list[int] = []
+        frames: list[FrameType] = []
+        while frame is not None:
+            frames.append(frame)
+            key.append(id(frame.f_code))
+            key.append(frame.f_lasti)
+            frame = frame.f_back
+        frames.reverse()
+        key.append(-1)  # these numbers come in the other order
+        return self._shared(tuple(key), frames)
+
+    def of_origin(self, origin: Origin | None) -> Stack:
+        """Return where a coroutine was made, given its ``cr_origin``."""
+        if not origin:
+            return NOWHERE
+        stack = self._origins.get(origin)
+        if stack is None:
+            stack = self._origins[origin] = Stack(
+                RawFrame(Named(file, name), line) for file, line, name in origin
+            )
+        return stack
+
+    def _shared(self, key: tuple[int, ...], frames: list[FrameType]) -> Stack:
+        stack = self._known.get(key)
+        if stack is None:
+            # It keeps the functions, so that no other one can get the id of one.
+            stack = self._known[key] = Stack(
+                RawFrame(frame.f_code, frame.f_lineno or 0)
+                for frame in reversed(frames[-DEEPEST:])
+            )
+        return stack
+
+
+def _generator(awaited: Any) -> _Step:
+    coroutine = driven(awaited)
+    if coroutine is not None:
+        return None, coroutine  # a crew's driver is not the reader's business
+    return awaited.gi_frame, awaited.gi_yieldfrom
+
+
+def _async_generator(awaited: Any) -> _Step:
+    return awaited.ag_frame, awaited.ag_await
+
+
+def _wrapper(awaited: Any) -> _Step:
+    """Look into what the interpreter wraps an awaited thing in, and hides it."""
+    inside: Any
+    for inside in gc.get_referents(awaited):
+        if type(inside) is CoroutineType or type(inside) in _STEPS:
+            return None, inside
+    return None, None
+
+
+def _wrappers() -> set[type]:
+    """Make one of each, to learn their types, which have no names."""
+
+    async def coroutine() -> None: ...
+
+    async def generate() -> AsyncIterator[None]:
+        yield
+
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, None)  # a running loop need not know of these
+    try:
+        generators: list[Any] = [generate() for _ in range(3)]
+        made: list[Any] = [
+            coroutine().__await__(),
+            generators[0].asend(None),
+            generators[1].athrow(ValueError),
+            anext(generators[2], None),
+        ]
+        for each in made:
+            each.close()
+        return set(map(type, made))
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
+
+
+_STEPS: dict[type, Callable[[Any], _Step]] = {
+    GeneratorType: _generator,
+    AsyncGeneratorType: _async_generator,
+    **dict.fromkeys(_wrappers(), _wrapper),
+}
