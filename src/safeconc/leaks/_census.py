@@ -5,7 +5,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from threading import get_ident
+from collections.abc import Set as AbstractSet
+from concurrent.futures import Executor
+from threading import Thread, get_ident
 from types import FrameType
 from typing import Any, final
 from weakref import ref
@@ -35,27 +37,49 @@ def snapshot() -> Snapshot:
 
 @final
 class Census:
-    """One look around, to be iterated over once; each entry is made when it is due."""
+    """One look around, to be iterated over once; each entry is made when it is due.
 
-    def __init__(self) -> None:
+    :param known: marks of what is of no interest; see :meth:`marks`.
+    """
+
+    def __init__(self, known: AbstractSet[object] = frozenset()) -> None:
         self.notes: list[str] = []
         """What could not be seen, once all has been."""
 
+        self._known = known
         self._stacks = Stacks()
         self._loops: dict[int, asyncio.AbstractEventLoop] = {}
         self._trios: dict[int, Any] = {}
-        self._executors: dict[int, Any] = {}
+        self._executors: dict[int, Executor] = {}
+
+    def marks(self) -> set[object]:
+        """Return by what all that is alive now is known again, at little cost.
+
+        A mark keeps nothing alive, and no later thing has the same.
+        """
+        self._scan(sys._current_frames())
+        marks: set[object] = set()
+        for loop in self._loops.values():
+            marks.update(map(ref, asyncio.all_tasks(loop)))
+            marks.update(ref(timer.handle) for timer in _private.timers(loop) or ())
+        for runner in self._trios.values():
+            marks.update(ref(task) for task, _ in _trio_tasks(runner))
+        for holder in (*self._loops.values(), *self._trios.values()):
+            marks.update(map(ref, _private.async_generators(holder) or ()))
+        marks.update(map(ref, self._living_threads()))
+        marks.update(map(ref, self._executors.values()))
+        marks.update(map(_pid, children() or ()))
+        return marks
 
     def __iter__(self) -> Iterator[Entry]:
         frames = sys._current_frames()
-        for ident, frame in frames.items():
-            self._scan(ident, frame)
-        self._add_own_loop()
+        self._scan(frames)
         for ident, loop in self._loops.items():
             yield from self._asyncio_tasks(loop, frames.get(ident))
         for ident, runner in self._trios.items():
             yield from self._trio_tasks(runner, frames.get(ident))
         yield from self._threads(frames)
+        frames.clear()  # one of them is ours, and has this very dict
         for loop in self._loops.values():
             yield from self._timers(loop)
         for holder in (*self._loops.values(), *self._trios.values()):
@@ -63,18 +87,18 @@ class Census:
         yield from self._open_executors()
         yield from self._processes()
 
-    def _scan(self, ident: int, frame: FrameType | None) -> None:
-        """Find out what a thread is there for."""
-        while frame is not None:
-            if (loop := _private.loop_of(frame)) is not None:
-                self._loops[ident] = loop
-            elif (runner := _private.trio_run_of(frame)) is not None:
-                self._trios[ident] = runner
-            elif (executor := _private.executor_of(frame)) is not None:
-                self._executors[id(executor)] = executor
-            frame = frame.f_back
-
-    def _add_own_loop(self) -> None:
+    def _scan(self, frames: dict[int, FrameType]) -> None:
+        """Find out what the threads are there for."""
+        for ident, inner in frames.items():
+            frame: FrameType | None = inner
+            while frame is not None:
+                if (loop := _private.loop_of(frame)) is not None:
+                    self._loops[ident] = loop
+                elif (runner := _private.trio_run_of(frame)) is not None:
+                    self._trios[ident] = runner
+                elif (executor := _private.executor_of(frame)) is not None:
+                    self._executors[id(executor)] = executor
+                frame = frame.f_back
         try:
             self._loops[get_ident()] = asyncio.get_running_loop()
         except RuntimeError:  # none here, or trio's
@@ -87,8 +111,10 @@ class Census:
     ) -> Iterator[Entry]:
         stacks, new, watched = self._stacks, _new, bool(own)
         running = asyncio.current_task(loop)
-        for task in asyncio.all_tasks(loop):
-            if watched and task in own:
+        tasks = asyncio.all_tasks(loop)
+        for mark in set(map(ref, tasks)) - self._known:
+            task = mark()
+            if task is None or (watched and task in own):
                 continue
             coroutine: Any = task.get_coro()
             if task is running:
@@ -113,23 +139,15 @@ class Census:
                     owner_of(task),
                     None,
                     id(task),
-                    ref(task),
+                    mark,
                 ),
             )
 
     def _trio_tasks(self, runner: Any, inner: FrameType | None) -> Iterator[Entry]:
-        root = _private.trio_root(runner)
-        if root is None:
+        if _private.trio_root(runner) is None:
             self.notes.append("The tasks of a trio program could not be found.")
-            return
-        waiting: list[tuple[Any, bool]] = [(root, False)]
-        while waiting:
-            task, cancelled = waiting.pop()
-            for nursery in task.child_nurseries:
-                scope = nursery.cancel_scope
-                ends = scope.cancel_called or (cancelled and not scope.shield)
-                waiting += [(child, ends) for child in nursery.child_tasks]
-            if task not in own:
+        for task, cancelled in _trio_tasks(runner):
+            if ref(task) not in self._known and task not in own:
                 yield self._trio_task(task, inner, cancelled=cancelled)
 
     def _trio_task(
@@ -169,12 +187,17 @@ class Census:
 
     # Threads, and who works with them
 
-    def _threads(self, frames: dict[int, FrameType]) -> Iterator[Entry]:
+    def _living_threads(self) -> Iterator[Thread]:
         for thread in threading.enumerate():
-            if thread in own:
-                continue
             if (executor := _private.executor_managed_by(thread)) is not None:
                 self._executors[id(executor)] = executor
+            yield thread
+
+    def _threads(self, frames: dict[int, FrameType]) -> Iterator[Entry]:
+        for thread in self._living_threads():
+            mark = ref(thread)
+            if mark in self._known or thread in own:
+                continue
             created, owner = threads.of(thread)
             yield Entry(
                 "thread",
@@ -185,7 +208,7 @@ class Census:
                 owner,
                 None,
                 thread.ident or 0,
-                ref(thread),
+                mark,
             )
 
     def _open_executors(self) -> Iterator[Entry]:
@@ -193,9 +216,10 @@ class Census:
             id(_private.default_executor(loop)) for loop in self._loops.values()
         }
         for ident, executor in self._executors.items():
-            if ident not in by_design:
+            mark = ref(executor)
+            if ident not in by_design and mark not in self._known:
                 name = _private.executor_name(executor)
-                yield Entry("executor", name, "open", ident=ident, ref=ref(executor))
+                yield Entry("executor", name, "open", ident=ident, ref=mark)
 
     # What loops hold
 
@@ -207,13 +231,16 @@ class Census:
             )
             return
         for handle, callback in pending:
+            mark = ref(handle)
+            if mark in self._known:
+                continue
             yield Entry(
                 "timer",
                 _name_of(callback),
                 f"due in {max(0.0, handle.when() - loop.time()):.3g} s",
                 _where(callback),
                 ident=id(handle),
-                ref=ref(handle),
+                ref=mark,
             )
 
     def _async_generators(self, holder: object) -> Iterator[Entry]:
@@ -225,14 +252,15 @@ class Census:
             )
             return
         for generator in generators:
-            if generator.ag_frame is not None:
+            mark = ref(generator)
+            if generator.ag_frame is not None and mark not in self._known:
                 yield Entry(
                     "asyncgen",
                     generator.__qualname__,
                     "running" if generator.ag_running else "suspended",
                     self._stacks.of(generator),
                     ident=id(generator),
-                    ref=ref(generator),
+                    ref=mark,
                 )
 
     def _processes(self) -> Iterator[Entry]:
@@ -241,8 +269,27 @@ class Census:
             self.notes.append("This system does not tell which child processes live.")
             return
         for pid in pids:
+            if _pid(pid) in self._known:
+                continue
             state = "ended, and not waited for" if is_zombie(pid) else "running"
             yield Entry("process", command_of(pid) or str(pid), state, ident=pid)
+
+
+def _trio_tasks(runner: Any) -> Iterator[tuple[Any, bool]]:
+    """Yield all tasks of a runner of trio, and whether each is cancelled."""
+    root = _private.trio_root(runner)
+    waiting: list[tuple[Any, bool]] = [] if root is None else [(root, False)]
+    while waiting:
+        task, cancelled = waiting.pop()
+        for nursery in task.child_nurseries:
+            scope = nursery.cancel_scope
+            ends = scope.cancel_called or (cancelled and not scope.shield)
+            waiting += [(child, ends) for child in nursery.child_tasks]
+        yield task, cancelled
+
+
+def _pid(pid: int) -> object:
+    return ("process", pid)
 
 
 def _name_of(callback: Any) -> str:

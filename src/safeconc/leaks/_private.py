@@ -76,6 +76,8 @@ def timers(loop: object) -> list[Timer] | None:
 def _foreign_timers(handles: Iterable[asyncio.TimerHandle]) -> Iterator[Timer]:
     for handle in handles:
         callback = getattr(handle, "_callback", None)
+        if callback is _WAKE_SLEEPER:  # most are
+            continue
         while isinstance(callback, partial):
             callback = callback.func
         if handle.cancelled() or _qualified(callback) in _TIMERS_OF_TASKS:
@@ -152,8 +154,10 @@ def _code(holder: object, name: str) -> object:
 _RUN_FOREVER = _code(asyncio.BaseEventLoop, "run_forever")
 _RUNNER_RUN = _code(asyncio.Runner, "run")
 
+_WAKE_SLEEPER = getattr(asyncio.futures, "_set_result_unless_cancelled", _code)
+"""What the timer of ``asyncio.sleep`` calls."""
+
 _TIMERS_OF_TASKS = {
-    "asyncio.futures._set_result_unless_cancelled",  # asyncio.sleep
     "asyncio.timeouts.Timeout._on_timeout",
     "asyncio.tasks._release_waiter",  # asyncio.wait
     "anyio._backends._asyncio.CancelScope._timeout",

@@ -1,5 +1,6 @@
 """The children of this process, as the kernel knows them."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,12 @@ def children() -> list[int] | None:
 
     To ask :mod:`multiprocessing` would reap those of them that have ended.
     """
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:  # there is none: told at a hundredth of the price
+        return []
+    except (AttributeError, OSError):  # a system that cannot be asked so
+        pass
     try:
         return [*_children()]
     except OSError:  # not Linux, or a kernel that was built without it

@@ -105,7 +105,7 @@ def _wrapper(awaited: Any) -> _Step:
     inside: Any
     for inside in gc.get_referents(awaited):
         if type(inside) is CoroutineType or type(inside) in _STEPS:
-            return None, inside
+            return None, inside  # pyright: ignore[reportUnknownVariableType]
     return None, None
 
 
