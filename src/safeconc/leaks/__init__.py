@@ -2,29 +2,75 @@
 
 Layers, lowest first; a module imports only what stands before it::
 
-    _model                          what was seen alive
-    _own  _private  _processes      where it is to be found
-    _stacks  _origins               where it waits, and who made it
-    _census                         all of it, one by one
-    _lost  _pauses                  what failed unseen; when to look again
-    _check                          around a block, or right now
+    _model  _text  _words  _protobuf      what was seen alive, and how to say it
+    _own  _private  _processes            where it is to be found
+    _stacks  _origins                     where it waits, and who made it
+    _census                               all of it, one by one
+    _places  _advice                      lines of code, and what usually mends them
+    _rules  _groups                       what is known, and what is alike
+    _builtin  _baseline  _current  _diff  rules that come with us, or from a file
+    _sieve  _report  _json  _pprof        what remains, for people and for programs
+    _lost  _pauses                        what failed unseen; when to look again
+    _check                                around a block, or right now
 """
 
+from safeconc.leaks._baseline import ignore_baseline, write_baseline
 from safeconc.leaks._census import snapshot
 from safeconc.leaks._check import LeakError, check, find, verify_none
+from safeconc.leaks._current import ignore_current
+from safeconc.leaks._diff import Change, Diff, diff
+from safeconc.leaks._groups import Group
+from safeconc.leaks._json import as_json
 from safeconc.leaks._model import Entry, Kind, RawFrame, Snapshot
 from safeconc.leaks._origins import Installed, install
+from safeconc.leaks._pprof import as_pprof
+from safeconc.leaks._report import report, show
+from safeconc.leaks._rules import (
+    Ignore,
+    Rule,
+    ignore_any_function,
+    ignore_created_by,
+    ignore_function,
+    ignore_module,
+    ignore_name,
+    ignore_state,
+)
 
 __all__ = (
+    "Change",
+    "Diff",
     "Entry",
+    "Group",
+    "Ignore",
     "Installed",
     "Kind",
     "LeakError",
     "RawFrame",
+    "Rule",
     "Snapshot",
+    "as_json",
+    "as_pprof",
     "check",
+    "diff",
     "find",
+    "ignore_any_function",
+    "ignore_baseline",
+    "ignore_created_by",
+    "ignore_current",
+    "ignore_function",
+    "ignore_module",
+    "ignore_name",
+    "ignore_state",
     "install",
+    "report",
+    "show",
     "snapshot",
     "verify_none",
+    "write_baseline",
 )
+
+# Tracebacks, pickles and docs should say ``safeconc.leaks.Entry``: users need not
+# know which private module it lives in.
+for _name in __all__:
+    if hasattr(globals()[_name], "__qualname__"):
+        globals()[_name].__module__ = __name__

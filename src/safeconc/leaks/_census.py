@@ -288,6 +288,11 @@ def _trio_tasks(runner: Any) -> Iterator[tuple[Any, bool]]:
         yield task, cancelled
 
 
+def mark_of(entry: Entry) -> object:
+    """Return by what an entry is known again; see :meth:`Census.marks`."""
+    return _pid(entry.ident) if entry.kind == "process" else entry.ref
+
+
 def _pid(pid: int) -> object:
     return ("process", pid)
 

@@ -16,6 +16,9 @@ from safeconc.leaks._census import Census
 from safeconc.leaks._lost import Lost
 from safeconc.leaks._model import Entry, Snapshot
 from safeconc.leaks._pauses import pauses
+from safeconc.leaks._report import report
+from safeconc.leaks._rules import Rule
+from safeconc.leaks._sieve import Sieve
 
 GRACE = 1.0
 """Seconds that what is about to end has for it, unless one says otherwise."""
@@ -33,20 +36,27 @@ class LeakError(AssertionError):
         """Of these, those that were cancelled and go on all the same."""
 
     def __str__(self) -> str:
-        return "\n".join(map(_line, self.snapshot.entries))
+        text = report(self.snapshot)
+        if self.refused:
+            refused = Snapshot(self.refused, self.snapshot.at)
+            title = "Cancelled, and going on all the same"
+            text += "\n\n" + report(refused, title=title, advice=False)
+        return text
 
 
-def find(*, grace: float = 0.0) -> Snapshot:
+def find(*, ignore: Iterable[Rule] = (), grace: float = 0.0) -> Snapshot:
     """Return all that is alive and should not be, if this is all there is to do.
 
-    That is everything but the caller (its task, its thread) and the main thread. So it
-    is to be asked where nothing else goes on, at the end of a program or of a test.
-    Around a block use :func:`check`, which knows what was there before.
+    That is everything but the caller (its task, its thread), the main thread, and what
+    a rule is about. So it is to be asked where nothing else goes on, at the end of a
+    program or of a test. Around a block use :func:`check`, which knows what was there
+    before.
 
+    :param ignore: rules for what may stay; the built-in ones apply as well.
     :param grace: seconds to wait until nothing is left; without waiting if 0. A task
         cannot wait here, since the loop would stand still: there it must be 0.
     """
-    search = _Search(())
+    search = _Search((), ignore)
     if check_seconds("grace", grace) and in_task():
         raise RuntimeError(
             "find() in a task cannot wait for what is about to end, since the loop "
@@ -57,14 +67,14 @@ def find(*, grace: float = 0.0) -> Snapshot:
     return search.found
 
 
-def verify_none(*, grace: float | None = None) -> None:
+def verify_none(*, ignore: Iterable[Rule] = (), grace: float | None = None) -> None:
     """Raise :exc:`LeakError` if :func:`find` finds anything.
 
     :param grace: as there; None is a second in a plain thread, and 0 in a task.
     """
     if grace is None:
         grace = 0.0 if in_task() else GRACE
-    found = find(grace=grace)
+    found = find(ignore=ignore, grace=grace)
     if found.entries:
         raise LeakError(found)
 
@@ -93,6 +103,7 @@ class check:  # noqa: N801 - used like a function
     body began: take the check there where nothing else runs.
 
     :param grace: seconds that what has begun in the block has to end.
+    :param ignore: rules for what may stay; the built-in ones apply as well.
     :param cancel: end what was found, wait for it as long again, and say in
         :attr:`LeakError.refused` what did not end. That is for asyncio's tasks and
         timers; trio lets nobody cancel a single task, and nobody can stop a thread.
@@ -102,9 +113,11 @@ class check:  # noqa: N801 - used like a function
         self,
         *,
         grace: float = GRACE,
+        ignore: Iterable[Rule] = (),
         cancel: bool = False,
     ) -> None:
         self._grace = check_seconds("grace", grace)
+        self._ignore = tuple(ignore)
         self._cancel = cancel
         self._search: _Search | None = None
         self._lost: Lost | None = None
@@ -152,7 +165,7 @@ class check:  # noqa: N801 - used like a function
     def _begin(self) -> None:
         if self._search is not None:
             raise RuntimeError("this check has been used before; make a new one")
-        self._search = _Search(Census().marks())
+        self._search = _Search(Census().marks(), self._ignore)
 
     def _end(self, exc: BaseException | None) -> Iterator[float]:
         """Yield how long to wait before each further look; raise what was found."""
@@ -163,7 +176,7 @@ class check:  # noqa: N801 - used like a function
         if exc is None:
             yield from search.verdict(self._grace, cancel=self._cancel)
         elif isinstance(exc, Exception) and search.look():
-            exc.add_note(str(LeakError(search.found)))
+            exc.add_note(report(search.found))
 
 
 @final
@@ -173,18 +186,19 @@ class _Search:
     found: Snapshot
     """What the last look has found."""
 
-    def __init__(self, known: Iterable[object]) -> None:
+    def __init__(self, known: Iterable[object], ignore: Iterable[Rule]) -> None:
         self.lost: Sequence[Entry] = ()
         self._known = frozenset(known)
+        self._sieve = Sieve(ignore)
 
     def look(self) -> bool:
         """Look; True if anything was found."""
         census = Census(self._known)
         caller = _caller()
         alive = [entry for entry in census if entry.ref() not in caller]
-        found = (*alive, *self.lost)
-        self.found = Snapshot(found, time.time(), tuple(census.notes))
-        return bool(found)
+        kept = self._sieve.sift((*alive, *self.lost)).kept
+        self.found = Snapshot(kept, time.time(), tuple(census.notes))
+        return bool(kept)
 
     def rounds(self, grace: float) -> Iterator[float]:
         """Look, and again after each pause that is yielded, while anything is left.
@@ -210,13 +224,6 @@ class _Search:
             yield from self.rounds(grace)
             refused += [entry for entry in self.found.entries if entry.ref in ended]
         raise LeakError(found, refused)
-
-
-def _line(entry: Entry) -> str:
-    where = "".join(
-        f" at {frame.code.co_filename}:{frame.line}" for frame in entry.stack[:1]
-    )
-    return f"{entry.kind} {entry.name!r}, {entry.state}{where}"
 
 
 def end(entries: Iterable[Entry]) -> set[object]:
