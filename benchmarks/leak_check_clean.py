@@ -1,0 +1,159 @@
+"""A check that finds nothing: what every test pays, leak or no leak.
+
+The block starts ten tasks and waits for them. What is compared is the time on the
+clock: whoever sleeps in every test pays with that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from benchmarks._model import (
+    ASYNCIO,
+    LOOPS,
+    Benchmark,
+    Contender,
+    Metric,
+    Run,
+    Scenario,
+    Target,
+)
+
+if TYPE_CHECKING:
+    Block = Callable[[], AbstractAsyncContextManager[object]]
+
+CHECK = "safeconc.leaks.check"
+BY_HAND = "all_tasks() before and after"
+HOME_ASSISTANT = "as Home Assistant's verify_cleanup"
+PYLEAK = "pyleak.no_task_leaks"
+PYLEAK_BOTH = "pyleak.no_task_leaks and no_thread_leaks"
+
+CHECKS = 20
+"""How many times a contender checks."""
+
+LIVE = 10
+"""Tasks that live in each block."""
+
+
+async def measure(make: Block, run: Run) -> None:
+    """Check a block many times over, with many tasks alive all the while.
+
+    The figure is what the check adds: the block is timed from inside, too.
+    """
+    over = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        for _ in range(run.n):
+            tasks.start_soon(over.wait)
+        await anyio.wait_all_tasks_blocked()
+        gc.collect()
+        with run.watch:
+            for _ in range(CHECKS):
+                run.watch.latencies.append(await cost(make))
+        over.set()
+
+
+async def cost(make: Block) -> float:
+    """Return how long a check takes, without the block in it."""
+    start = time.perf_counter()
+    async with make():
+        begun = time.perf_counter()
+        async with anyio.create_task_group() as tasks:
+            for _ in range(LIVE):
+                tasks.start_soon(anyio.lowlevel.checkpoint)
+        ended = time.perf_counter()
+    return (begun - start) + (time.perf_counter() - ended)
+
+
+def ours() -> AbstractAsyncContextManager[object]:
+    """Check with ours."""
+    from safeconc.leaks import check
+
+    return check()
+
+
+@asynccontextmanager
+async def by_hand() -> AsyncGenerator[None]:
+    """Look at the tasks, and at nothing else."""
+    before = asyncio.all_tasks()
+    yield
+    if asyncio.all_tasks() - before:
+        raise AssertionError
+
+
+@asynccontextmanager
+async def home_assistant() -> AsyncGenerator[None]:
+    """Look at tasks, timers and threads, as that project's fixture does."""
+    loop: Any = asyncio.get_running_loop()
+    tasks, threads = asyncio.all_tasks(), frozenset(threading.enumerate())
+    yield
+    if asyncio.all_tasks() - tasks or frozenset(threading.enumerate()) - threads:
+        raise AssertionError
+    for handle in loop._scheduled:
+        if not handle.cancelled():
+            raise AssertionError
+
+
+@asynccontextmanager
+async def pyleak(*checks: str) -> AsyncGenerator[None]:
+    """Check with pyleak."""
+    module: Any = import_module("pyleak")
+    if len(checks) == 1:
+        async with getattr(module, checks[0])(action="raise"):
+            yield
+        return
+    async with getattr(module, checks[0])(action="raise"):
+        with getattr(module, checks[1])(action="raise"):
+            yield
+
+
+FIELD = (
+    Contender(CHECK, partial(measure, ours), ("safeconc",), LOOPS),
+    Contender(BY_HAND, partial(measure, by_hand), (), ASYNCIO),
+    Contender(HOME_ASSISTANT, partial(measure, home_assistant), (), ASYNCIO),
+    Contender(
+        PYLEAK, partial(measure, partial(pyleak, "no_task_leaks")), ("pyleak",), ASYNCIO
+    ),
+    Contender(
+        PYLEAK_BOTH,
+        partial(measure, partial(pyleak, "no_task_leaks", "no_thread_leaks")),
+        ("pyleak",),
+        ASYNCIO,
+    ),
+)
+
+
+def before(n: int, name: str) -> Scenario:
+    """Check where *n* tasks live that are none of the block's business."""
+    return Scenario(
+        name,
+        f"check a block of {LIVE} tasks, with {n:,} others alive",
+        FIELD,
+        BY_HAND,
+        n=n,
+        quick_n=n,
+        metric=Metric.WALL,
+        backends=("asyncio", "uvloop", "trio"),
+    )
+
+
+BENCHMARK = Benchmark(
+    "leak_check_clean",
+    scenarios=(before(0, "alone"), before(10_000, "among-10000")),
+    targets=(
+        # Absolute, in microseconds: what a test suite can bear, times its tests.
+        Target("alone", CHECK, at_most=200, metric=Metric.WALL),
+        Target("alone", CHECK, at_most=200, metric=Metric.WALL, backend="trio"),
+        Target("among-10000", CHECK, at_most=10_000, metric=Metric.WALL),
+        Target("alone", CHECK, (PYLEAK,), at_most=0.1, metric=Metric.WALL),
+    ),
+)
