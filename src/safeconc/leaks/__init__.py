@@ -72,5 +72,5 @@ __all__ = (
 # Tracebacks, pickles and docs should say ``safeconc.leaks.Entry``: users need not
 # know which private module it lives in.
 for _name in __all__:
-    if hasattr(globals()[_name], "__qualname__"):
+    if _name != "Kind":  # no class, but a choice of strings
         globals()[_name].__module__ = __name__

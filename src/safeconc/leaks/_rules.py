@@ -176,11 +176,6 @@ def ignore_state(state: Text, *, reason: str, kind: str | None = None) -> Rule:
     return Ignore(state=state, reason=reason, kind=kind)
 
 
-def ignore_kind(kind: str, *, reason: str) -> Rule:
-    """Ignore all of one *kind*."""
-    return Ignore(kind=kind, reason=reason)
-
-
 def check_reason(reason: object) -> None:
     """Refuse a rule that does not say why."""
     if not isinstance(reason, str):
