@@ -6,7 +6,7 @@ calls of a thread that has nothing to do. So what a user's function leaks in the
 pool, or on the same loop, is none of its business.
 
 Looked at and found to leave nothing: pytest-asyncio, unittest's
-``IsolatedAsyncioTestCase``, coverage in all its modes, aiohttp, and httpx.
+``IsolatedAsyncioTestCase``, coverage, and aiohttp's client.
 """
 
 import re
@@ -17,11 +17,14 @@ from safeconc.leaks._rules import Ignore
 _IDLE = "an idle thread of an executor; the executor itself is what one forgets"
 _RUNNER = "anyio's pytest plugin runs tests and fixtures in this task"
 _TRIO = "every trio program has this task"
-_XDIST = "pytest-xdist's connection to the other process"
+_XDIST = "pytest-xdist's worker, or its connection to the process that started it"
 _DEBUGGER = "a debugger, attached for as long as the process lives"
 _SENTRY = "sentry_sdk sends its events from here, until the process ends"
 _OTEL = "OpenTelemetry exports from here, until its provider is shut down at exit"
 _KERNEL = "part of the Jupyter kernel that this code runs in"
+_SERVER = "multiprocessing starts this process once, and it ends after this one"
+_JOBLIB = "joblib keeps its processes for the next Parallel"
+_DASK = "Dask shares one thread for work on files and never gives it up"
 
 _METRICS = "opentelemetry.sdk.metrics._internal.export"
 _PYTEST_TRIO = "pytest_trio.plugin._trio_test_runner_factory"
@@ -56,16 +59,15 @@ _THREADS: tuple[tuple[str | tuple[str, ...], str], ...] = (
     ),
     (
         "joblib.externals.loky.process_executor._ExecutorManagerThread.run",
-        "joblib keeps its processes for the next Parallel",
+        _JOBLIB,
     ),
-    (
-        "joblib.externals.loky.backend.queues.Queue._feed",
-        "joblib keeps its processes for the next Parallel",
-    ),
+    ("joblib.externals.loky.backend.queues.Queue._feed", _JOBLIB),
     ("sentry_sdk.worker.BackgroundWorker._target", _SENTRY),
     ("sentry_sdk.monitor.Monitor._ensure_running.<locals>._thread", _SENTRY),
     ("sentry_sdk.sessions.SessionFlusher._ensure_running.<locals>._thread", _SENTRY),
+    ("sentry_sdk._batcher.Batcher._flush_loop", _SENTRY),
     ("sentry_sdk.profiler.transaction_profiler.ThreadScheduler.run", _SENTRY),
+    ("sentry_sdk.profiler.continuous_profiler.ContinuousScheduler.run", _SENTRY),
     ("opentelemetry.sdk._shared_internal.BatchProcessor.worker", _OTEL),
     (
         f"{_METRICS}.PeriodicExportingMetricReader._ticker",
@@ -99,6 +101,15 @@ _TASKS: tuple[tuple[str, str], ...] = (
     ),
     ("trio._core._run.Runner.init", _TRIO),
     ("trio._core._entry_queue.EntryQueue.task", _TRIO),
+    ("ipykernel.iostream.IOPubThread._run_event_pipe_gc", _KERNEL),
+    ("ipykernel.ipkernel.IPythonKernel.poll_stopped_queue", _KERNEL),
+)
+_PROCESSES: tuple[tuple[str, str], ...] = (
+    (r".* from multiprocessing\.resource_tracker import main;.*", _SERVER),
+    (r".* from multiprocessing\.forkserver import main;.*", _SERVER),
+    (r".* -c import sys;exec\(eval\(sys\.stdin\.readline\(\)\)\)", _XDIST),
+    (r".* from joblib\.externals\.loky\.backend\.resource_tracker import .*", _JOBLIB),
+    (r".* -m joblib\.externals\.loky\.backend\.popen_loky_posix .*", _JOBLIB),
 )
 
 
@@ -127,6 +138,17 @@ BUILTIN: Final = (
         any_function="asyncio.base_events.BaseEventLoop.run_forever",
         reason="fsspec runs one event loop for all its file systems",
     ),
+    Ignore(
+        kind="task",
+        function="ipykernel.utils._async_in_context.<locals>.run_in_context",
+        reason=_KERNEL,
+    ),
+    Ignore(kind="executor", name="Dask-Offload", reason=_DASK),
+    Ignore(
+        kind="timer",
+        function="distributed.deploy.spec.SpecCluster._update_worker_status.<locals>.f",
+        reason="Dask forgets a worker that has gone after 15 seconds",
+    ),
     *(
         Ignore(kind="thread", any_function=where, reason=reason)
         for where, reason in _THREADS
@@ -134,5 +156,9 @@ BUILTIN: Final = (
     *(
         Ignore(kind="task", any_function=where, reason=reason)
         for where, reason in _TASKS
+    ),
+    *(
+        Ignore(kind="process", name=re.compile(command, re.DOTALL), reason=reason)
+        for command, reason in _PROCESSES
     ),
 )

@@ -44,13 +44,15 @@ class _Alike(NamedTuple):
     """What the entries of one sample have in common."""
 
     stack: tuple[RawFrame, ...]
+    created: tuple[RawFrame, ...]
     labels: tuple[str, ...]
 
 
 def _counted(snapshot: Snapshot) -> Counter[_Alike]:
     return Counter(
         _Alike(
-            entry.stack + entry.created,
+            entry.stack,
+            entry.created,
             (
                 entry.kind,
                 _numberless(entry.name),
@@ -79,7 +81,7 @@ def _bounded(counts: Mapping[_Alike, int]) -> Counter[_Alike]:
             value if value in known else _OTHER
             for value, known in zip(alike.labels, frequent, strict=True)
         )
-        bounded[_Alike(alike.stack, labels)] += count
+        bounded[_Alike(alike.stack, alike.created, labels)] += count
     return bounded
 
 
@@ -118,7 +120,7 @@ class _Tables:
             for key, value in zip(_LABELS, alike.labels, strict=True)
             if value
         )
-        places = map(self._location, alike.stack)
+        places = map(self._location, (*alike.stack, *alike.created))
         return message(2, packed(1, places), packed(2, (count,)), *labels)
 
     def definitions(self) -> Iterator[bytes]:
