@@ -12,7 +12,8 @@ Layers, lowest first; a module imports only from rows above its own::
     context  errgroup  fan_out    the benchmarks: one module, one BENCHMARK
     channel  crawl
     ticker  to_thread
-    leak_census  leak_check_clean  leak_install
+    leak_census  leak_check_clean
+    leak_install  leak_report
     _catalog                      finds the benchmarks by their file
     _worker                       one fresh process that runs contenders
     _harness                      starts the workers and collects their readings
