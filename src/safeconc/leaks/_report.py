@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from textwrap import wrap
 from typing import Literal, TextIO, TypeAlias, final
 
@@ -191,17 +192,17 @@ class _Writer:
         calls = [_at(place) for place in reversed(stack)]
         if (left_out := len(calls) - FRAMES) > 0:
             calls[_OUTER : _OUTER + left_out] = [f"... {left_out:,} more calls ..."]
-        for call in calls:
-            yield _labelled("", self._paint(call, _DIM))
+        for label, call in zip_longest(["stack"], calls, fillvalue=""):
+            yield _labelled(label, self._paint(call, _DIM))
 
     def _members(self, group: Group) -> Iterator[str]:
         """Yield a line for each member, while there is room."""
-        listed = group.entries[: self._room]
-        self._room -= len(listed)
-        for entry in listed:
-            yield _labelled("", _member(entry))
-        if left_out := group.count - len(listed):
-            yield _labelled("", f"... and {left_out:,} more")
+        lines = [_member(entry) for entry in group.entries[: self._room]]
+        self._room -= len(lines)
+        if left_out := group.count - len(lines):
+            lines.append(f"... and {left_out:,} more")
+        for label, line in zip_longest(["members"], lines, fillvalue=""):
+            yield _labelled(label, line)
 
     def _footnotes(self, snapshot: Snapshot, shown: list[Group]) -> Iterator[str]:
         """Yield what the snapshot could not tell."""

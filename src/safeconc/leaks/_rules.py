@@ -156,8 +156,7 @@ def ignore_any_function(
 def ignore_created_by(function: Text, *, reason: str, kind: str | None = None) -> Rule:
     """Ignore what was made by *function*.
 
-    Children of an ErrGroup always know who made them, all else after
-    :func:`install`. What does not know it is not ignored.
+    It needs :func:`install`: where nobody noted who made it, nothing is ignored.
     """
     return Ignore(created_by=function, reason=reason, kind=kind)
 
