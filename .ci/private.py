@@ -10,8 +10,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-DOCUMENTED = {"_current_frames", "_exit", "_getframe"}
-"""Functions of sys and os that are public in spite of their names."""
+DOCUMENTED = {"_current_frames", "_exit", "_getframe", "_replace"}
+"""Functions of sys, os and named tuples, public in spite of their names."""
 
 
 def defined(node: ast.AST) -> Iterator[str]:

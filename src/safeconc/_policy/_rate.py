@@ -34,6 +34,13 @@ class Rate:
         self._due = due + self._interval
         return max(now, due - self._tolerance)
 
+    def take(self, now: float) -> bool:
+        """Take the next start if it may be *now*; else nothing is reserved."""
+        if self._due - self._tolerance > now:
+            return False
+        self.reserve(now)
+        return True
+
 
 def _check_positive(name: str, value: float) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):

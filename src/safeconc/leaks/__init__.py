@@ -12,16 +12,23 @@ Layers, lowest first; a module imports only what stands before it::
     _sieve  _report  _json  _pprof        what remains, for people and for programs
     _lost  _pauses                        what failed unseen; when to look again
     _check                                around a block, or right now
+    _alerts  _swallow  _alert             when to wake somebody, and what to say
+    _sample  _figures  _watch             a look in slices, its numbers, its judgement
+    _monitor_task  _monitor_thread        once a minute, in a loop or beside it
+    _monitor
 """
 
+from safeconc.leaks._alert import Alert
 from safeconc.leaks._baseline import ignore_baseline, write_baseline
 from safeconc.leaks._census import snapshot
 from safeconc.leaks._check import LeakError, check, find, verify_none
 from safeconc.leaks._current import ignore_current
 from safeconc.leaks._diff import Change, Diff, diff
+from safeconc.leaks._figures import Figures
 from safeconc.leaks._groups import Group
 from safeconc.leaks._json import as_json
 from safeconc.leaks._model import Entry, Kind, RawFrame, Snapshot
+from safeconc.leaks._monitor import Monitor
 from safeconc.leaks._origins import Installed, install
 from safeconc.leaks._pprof import as_pprof
 from safeconc.leaks._report import report, show
@@ -35,16 +42,21 @@ from safeconc.leaks._rules import (
     ignore_name,
     ignore_state,
 )
+from safeconc.leaks._watch import MonitorStatistics
 
 __all__ = (
+    "Alert",
     "Change",
     "Diff",
     "Entry",
+    "Figures",
     "Group",
     "Ignore",
     "Installed",
     "Kind",
     "LeakError",
+    "Monitor",
+    "MonitorStatistics",
     "RawFrame",
     "Rule",
     "Snapshot",

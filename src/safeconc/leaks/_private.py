@@ -165,3 +165,24 @@ _TIMERS_OF_TASKS = {
     "safeconc._loop._FutureBell.ring",
     "safeconc._context._TaskBlock._fire",
 }
+
+
+# Threads that work for nobody
+
+
+def is_abandoned(inner: FrameType) -> bool:
+    """Tell whether a thread of anyio works on a call that its caller has given up.
+
+    Our own ``to_thread`` gives up in this sense, too, and goes on waiting.
+    """
+    frame: FrameType | None = inner
+    while frame is not None:
+        if frame.f_code.co_name == "run":
+            module = frame.f_globals.get("__name__")
+            if module == "safeconc._to_thread":
+                return False
+            if module == "anyio._backends._asyncio":
+                future = frame.f_locals.get("future")
+                return isinstance(future, asyncio.Future) and future.cancelled()
+        frame = frame.f_back
+    return False
