@@ -4,8 +4,11 @@ import asyncio
 import io
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -367,6 +370,23 @@ def test_unknown_kind_gets_no_advice() -> None:
     odd = entry(kind="task")._replace(kind="future")  # type: ignore[arg-type]
 
     assert "often" not in leaks.report(alive(odd))
+
+
+def test_module_is_told_by_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Among whatever stands in sys.modules; a lazy module is not loaded for it."""
+
+    class Lazy(ModuleType):
+        def __getattribute__(self, name: str) -> Any:
+            pytest.fail(f"loaded for its {name}")
+
+    lazy = Lazy("app.lazy")
+    vars(ModuleType)["__dict__"].__get__(lazy)["__file__"] = "/app/lazy/core.py"
+    monkeypatch.setitem(sys.modules, "app.odd", object())
+    monkeypatch.setitem(sys.modules, "app.lazy", lazy)
+    text = leaks.report(alive(entry("/app/lazy/core.py:run", "/app/odd/none.py:run")))
+
+    assert "app.lazy.run" in text
+    assert "none.run" in text
 
 
 def test_place_is_named_from_the_working_directory(

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePath
-from types import ModuleType
-from typing import Any, final
+from typing import final
 
 from safeconc.leaks._model import RawFrame
 from safeconc.leaks._text import one_line
@@ -68,15 +67,19 @@ def function(frame: RawFrame) -> str:
 @lru_cache(maxsize=4096)
 def module(file: str) -> str:
     """Return the name of the module in *file*; a code object only knows its file."""
-    modules: dict[str, Any] = sys.modules.copy()
-    for name, loaded in modules.items():
-        # By object's own method: a module that is loaded lazily would be loaded now.
-        if (
-            isinstance(loaded, ModuleType)
-            and object.__getattribute__(loaded, "__dict__").get("__file__") == file
-        ):
+    for name, loaded in sys.modules.copy().items():
+        if _file_of(loaded) == file:
             return name
     return PurePath(file).stem
+
+
+def _file_of(loaded: object) -> object:
+    """Return the file of a module, or of whatever else stands where modules do."""
+    try:
+        # By object's own method: a module that is loaded lazily would be loaded now.
+        return object.__getattribute__(loaded, "__dict__").get("__file__")
+    except AttributeError:
+        return None
 
 
 def innermost(stack: Sequence[RawFrame]) -> int:
