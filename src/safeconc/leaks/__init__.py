@@ -15,7 +15,9 @@ Layers, lowest first; a module imports only what stands before it::
     _alerts  _swallow  _alert             when to wake somebody, and what to say
     _sample  _figures  _watch             a look in slices, its numbers, its judgement
     _monitor_task  _monitor_thread        once a minute, in a loop or beside it
-    _monitor
+    _monitor  _signal
+    _access  _page  _looks                who may see it, how it looks, once for all
+    asgi                                  a page of it, to mount
 """
 
 from safeconc.leaks._alert import Alert
@@ -42,6 +44,7 @@ from safeconc.leaks._rules import (
     ignore_name,
     ignore_state,
 )
+from safeconc.leaks._signal import SignalDump, on_signal
 from safeconc.leaks._watch import MonitorStatistics
 
 __all__ = (
@@ -59,6 +62,7 @@ __all__ = (
     "MonitorStatistics",
     "RawFrame",
     "Rule",
+    "SignalDump",
     "Snapshot",
     "as_json",
     "as_pprof",
@@ -74,6 +78,7 @@ __all__ = (
     "ignore_name",
     "ignore_state",
     "install",
+    "on_signal",
     "report",
     "show",
     "snapshot",
