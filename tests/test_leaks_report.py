@@ -354,7 +354,7 @@ def test_json_of_a_diff_has_the_changes() -> None:
         ((asyncio.Event.wait,), "task", "docs/errgroup.md"),
         ((asyncio.run,), "task", "docs/errgroup.md"),
         (("/app/a.py:f",), "task", "docs/errgroup.md"),
-        (("/app/a.py:f",), "thread", "docs/threads.md"),
+        (("/app/a.py:f",), "thread", "docs/errgroup.md"),
         ((), "timer", "docs/ticker.md"),
     ],
 )

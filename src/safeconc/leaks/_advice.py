@@ -180,7 +180,7 @@ _BY_KIND = {
         "nobody joins it",
         "start it in a threads.ErrGroup, whose block joins it, and have it call "
         "safeconc.check() in its loops",
-        "docs/threads.md",
+        "docs/errgroup.md",
     ),
     "timer": Advice(
         "a call_later() whose handle nobody cancels",
@@ -196,7 +196,7 @@ _BY_KIND = {
     "executor": Advice(
         "an executor that was never shut down keeps its threads",
         "make it in a 'with' block, or use threads.fan_out, which brings its own",
-        "docs/threads.md",
+        "docs/fanout.md",
     ),
     "process": _PROCESS,
     "error": Advice(
