@@ -33,6 +33,7 @@ def matching(rule: Rule) -> list[str]:
         (leaks.ignore_name("refresh-1", reason=WHY), ["sleeper"]),
         (leaks.ignore_name(re.compile(r"refresh-\d"), reason=WHY), ["sleeper"]),
         (leaks.ignore_name("refresh", reason=WHY), []),
+        (leaks.ignore_name(re.compile("refresh"), reason=WHY), []),
         (leaks.ignore_name("refresh-1", reason=WHY, kind="thread"), []),
         (leaks.ignore_function("feeds.Feed.refresh", reason=WHY), ["sleeper"]),
         (
@@ -150,6 +151,14 @@ def test_sieve_knows_the_ecosystem() -> None:
     """The built-in rules apply, unless one does without them."""
     assert Sieve().sift([IDLE]).kept == ()
     assert Sieve(builtin=False).sift([IDLE]).kept == (IDLE,)
+
+
+def test_sieve_takes_rules_only() -> None:
+    """The usual slip is a list of them, as a baseline is."""
+    several: Any = [leaks.ignore_name("x", reason=WHY)]
+
+    with pytest.raises(TypeError, match="put a \\* before the call"):
+        Sieve([several])
 
 
 def test_own_rule_comes_before_a_built_in_one() -> None:

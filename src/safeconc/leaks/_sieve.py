@@ -73,6 +73,11 @@ class _Indexed:
         self._anywhere: list[Rule] = []
         self._by_function: dict[str, list[Rule]] = {}
         for rule in self.rules:
+            if not isinstance(rule, Rule):
+                raise TypeError(
+                    f"ignore takes rules, and {rule!r} is none; ignore_baseline() and "
+                    "the like return several, so put a * before the call"
+                )
             anchor = rule.anchor
             if anchor is None:
                 self._anywhere.append(rule)
