@@ -4,13 +4,14 @@ Layers, lowest first; a module imports only what stands before it::
 
     _model  _text  _words  _protobuf      what was seen alive, and how to say it
     _own  _private  _processes            where it is to be found
-    _stacks  _origins                     where it waits, and who made it
-    _census                               all of it, one by one
+    _stacks  _origins  _lost              where it waits, and who made it
+    _crowd  _tasks                        what is alike
+    _census                               all of it
     _places  _advice                      lines of code, and what usually mends them
     _rules  _groups                       what is known, and what is alike
     _builtin  _baseline  _current  _diff  rules that come with us, or from a file
     _sieve  _report  _json  _pprof        what remains, for people and for programs
-    _lost  _pauses                        what failed unseen; when to look again
+    _pauses                               when to look again
     _check                                around a block, or right now
     _alerts  _swallow  _alert             when to wake somebody, and what to say
     _sample  _figures  _watch             a look in slices, its numbers, its judgement

@@ -4,23 +4,28 @@ import asyncio
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Executor
-from threading import Thread, get_ident
+from itertools import islice
+from threading import Thread
 from types import FrameType
-from typing import Any, final
+from typing import Any, TypeAlias, final
 from weakref import ref
 
 from safeconc.leaks import _private
+from safeconc.leaks._crowd import Crowd, Crowds
 from safeconc.leaks._model import NOWHERE, Entry, RawFrame, Snapshot, Stack
-from safeconc.leaks._origins import owner_of, threads
+from safeconc.leaks._origins import threads
 from safeconc.leaks._own import own
 from safeconc.leaks._processes import children, command_of, is_zombie
-from safeconc.leaks._stacks import Stacks
+from safeconc.leaks._stacks import Stacks, held_generators
+from safeconc.leaks._tasks import Mark, Tasks
 
-# As NamedTuple does itself, at half the price.
-_new: Any = tuple.__new__  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+AT_A_TIME = 128
+"""Tasks that are looked at in one go, where somebody takes entry by entry."""
+
+_Look: TypeAlias = Callable[[Iterable[Mark]], Iterable[Crowd]]
 
 
 def snapshot() -> Snapshot:
@@ -31,13 +36,13 @@ def snapshot() -> Snapshot:
     processes. What it cannot see it says in :attr:`Snapshot.notes`.
     """
     census = Census()
-    entries = tuple(census)
+    entries = Crowds(census.crowds())
     return Snapshot(entries, time.time(), tuple(census.notes))
 
 
 @final
 class Census:
-    """One look around, to be iterated over once; each entry is made when it is due.
+    """One look around, to be taken once: entry by entry, or in crowds.
 
     :param known: marks of what is of no interest; see :meth:`marks`.
     """
@@ -47,8 +52,10 @@ class Census:
         """What could not be seen, once all has been."""
 
         self._known = known
+        self._frames: dict[int, FrameType] = {}
         self._stacks = Stacks()
-        self._loops: dict[int, asyncio.AbstractEventLoop] = {}
+        self._tasks = Tasks(self._stacks, self._frames)
+        self._loops: dict[asyncio.AbstractEventLoop, None] = {}
         self._trios: dict[int, Any] = {}
         self._executors: dict[int, Executor] = {}
 
@@ -57,133 +64,94 @@ class Census:
 
         A mark keeps nothing alive, and no later thing has the same.
         """
-        self._scan(sys._current_frames())
-        marks: set[object] = set()
-        for loop in self._loops.values():
-            marks.update(map(ref, asyncio.all_tasks(loop)))
+        self._scan()
+        marks: set[object] = {*self._asyncio_marks()}
+        for loop in self._loops:
             marks.update(ref(timer.handle) for timer in _private.timers(loop) or ())
         for runner in self._trios.values():
-            marks.update(ref(task) for task, _ in _trio_tasks(runner))
-        for holder in (*self._loops.values(), *self._trios.values()):
+            marks.update(map(ref, _private.trio_tasks(runner) or ()))
+        for holder in (*self._loops, *self._trios.values()):
             marks.update(map(ref, _private.async_generators(holder) or ()))
-        marks.update(map(ref, self._living_threads()))
+        for thread in self._living_threads():
+            if not _private.is_idle(self._frames.get(thread.ident or 0)):
+                marks.add(ref(thread))
         marks.update(map(ref, self._executors.values()))
         marks.update(map(_pid, children() or ()))
+        self._frames.clear()
         return marks
 
     def __iter__(self) -> Iterator[Entry]:
-        frames = sys._current_frames()
-        self._scan(frames)
-        for ident, loop in self._loops.items():
-            yield from self._asyncio_tasks(loop, frames.get(ident))
-        for ident, runner in self._trios.items():
-            yield from self._trio_tasks(runner, frames.get(ident))
-        yield from self._threads(frames)
-        frames.clear()  # one of them is ours, and has this very dict
-        for loop in self._loops.values():
+        """Yield all that is alive. Tasks are looked at some at a time, when due."""
+        self._scan()
+        for look, marks in self._marked_tasks():
+            waiting = iter(marks)
+            while some := list(islice(waiting, AT_A_TIME)):
+                for crowd in look(some):
+                    yield from crowd
+        yield from self._others()
+
+    def crowds(self) -> Iterator[Sequence[Entry]]:
+        """Yield the same, those tasks together that are alike."""
+        self._scan()
+        for look, marks in self._marked_tasks():
+            yield from look(marks)
+        yield tuple(self._others())
+
+    def _marked_tasks(self) -> Iterator[tuple[_Look, set[Mark]]]:
+        """Yield marks of tasks, and by whom to have them looked at."""
+        yield self._tasks.asyncio, self._asyncio_marks() - self._known
+        for runner in self._trios.values():
+            yield self._tasks.trio, self._trio_marks(runner)
+
+    def _others(self) -> Iterator[Entry]:
+        """Yield what is no task."""
+        yield from self._tasks.lost
+        yield from self._threads()
+        self._frames.clear()  # they keep whatever they have to do with
+        for loop in self._loops:
             yield from self._timers(loop)
-        for holder in (*self._loops.values(), *self._trios.values()):
+        for holder in (*self._loops, *self._trios.values()):
             yield from self._async_generators(holder)
         yield from self._open_executors()
         yield from self._processes()
 
-    def _scan(self, frames: dict[int, FrameType]) -> None:
+    def _scan(self) -> None:
         """Find out what the threads are there for."""
-        for ident, inner in frames.items():
+        self._frames.update(sys._current_frames())
+        for ident, inner in self._frames.items():
             frame: FrameType | None = inner
             while frame is not None:
-                if (loop := _private.loop_of(frame)) is not None:
-                    self._loops[ident] = loop
-                elif (runner := _private.trio_run_of(frame)) is not None:
-                    self._trios[ident] = runner
-                elif (executor := _private.executor_of(frame)) is not None:
-                    self._executors[id(executor)] = executor
+                if frame.f_code.co_name in _private.RUNNERS:
+                    self._recognise(ident, frame)
                 frame = frame.f_back
         try:
-            self._loops[get_ident()] = asyncio.get_running_loop()
+            self._loops[asyncio.get_running_loop()] = None
         except RuntimeError:  # none here, or trio's
             pass
 
+    def _recognise(self, ident: int, frame: FrameType) -> None:
+        if (loop := _private.loop_of(frame)) is not None:
+            self._loops[loop] = None
+        elif (runner := _private.trio_run_of(frame)) is not None:
+            self._trios[ident] = runner
+        elif (executor := _private.executor_of(frame)) is not None:
+            self._executors[id(executor)] = executor
+
     # Tasks
 
-    def _asyncio_tasks(
-        self, loop: asyncio.AbstractEventLoop, inner: FrameType | None
-    ) -> Iterator[Entry]:
-        stacks, new, watched = self._stacks, _new, bool(own)
-        running = asyncio.current_task(loop)
-        tasks = asyncio.all_tasks(loop)
-        for mark in set(map(ref, tasks)) - self._known:
-            task = mark()
-            if task is None or (watched and task in own):
-                continue
-            coroutine: Any = task.get_coro()
-            if task is running:
-                state, stack = "running", self._running(coroutine, inner)
-            else:
-                stack = stacks.of(coroutine)
-                if task.cancelling():
-                    state = "cancelling"
-                elif getattr(coroutine, "cr_await", coroutine) is None:
-                    state = "not started"
-                else:
-                    state = "waiting"
-            origin = getattr(coroutine, "cr_origin", None)
-            yield new(
-                Entry,
-                (
-                    "task",
-                    task.get_name(),
-                    state,
-                    stack,
-                    NOWHERE if origin is None else stacks.of_origin(origin),
-                    owner_of(task),
-                    None,
-                    id(task),
-                    mark,
-                ),
-            )
+    def _asyncio_marks(self) -> set[Mark]:
+        marks = _private.asyncio_marks()
+        if marks is not None:
+            return marks
+        tasks = (task for loop in self._loops for task in asyncio.all_tasks(loop))
+        return set(map(ref, tasks))
 
-    def _trio_tasks(self, runner: Any, inner: FrameType | None) -> Iterator[Entry]:
-        if _private.trio_root(runner) is None:
+    def _trio_marks(self, runner: Any) -> set[Mark]:
+        tasks = _private.trio_tasks(runner)
+        if tasks is None:
             self.notes.append("The tasks of a trio program could not be found.")
-        for task, cancelled in _trio_tasks(runner):
-            if ref(task) not in self._known and task not in own:
-                yield self._trio_task(task, inner, cancelled=cancelled)
-
-    def _trio_task(
-        self, task: Any, inner: FrameType | None, *, cancelled: bool
-    ) -> Entry:
-        coroutine = task.coro
-        state, stack = "waiting", self._stacks.of(coroutine)
-        if getattr(coroutine, "cr_running", False):
-            state, stack = "running", self._running(coroutine, inner)
-        elif cancelled:
-            state = "cancelling"
-        elif getattr(coroutine, "cr_await", coroutine) is None:
-            state = "not started"
-        created = self._stacks.of_origin(getattr(coroutine, "cr_origin", None))
-        return Entry(
-            "task",
-            task.name,
-            state,
-            stack,
-            created,
-            owner_of(task),
-            None,
-            id(task),
-            ref(task),
-        )
-
-    def _running(self, coroutine: Any, inner: FrameType | None) -> Stack:
-        """Return where a task is that runs: on top of its thread's stack."""
-        outermost = getattr(coroutine, "cr_frame", None)
-        frames: list[RawFrame] = []
-        while inner is not None and inner is not outermost:
-            frames.append(RawFrame(inner.f_code, inner.f_lineno or 0))
-            inner = inner.f_back
-        if inner is None:  # it has gone on since
-            return self._stacks.of(coroutine)
-        return Stack((*frames, RawFrame(inner.f_code, inner.f_lineno or 0)))
+            return set()
+        return set(map(ref, tasks)) - self._known
 
     # Threads, and who works with them
 
@@ -193,17 +161,21 @@ class Census:
                 self._executors[id(executor)] = executor
             yield thread
 
-    def _threads(self, frames: dict[int, FrameType]) -> Iterator[Entry]:
+    def _threads(self) -> Iterator[Entry]:
         for thread in self._living_threads():
             mark = ref(thread)
             if mark in self._known or thread in own:
                 continue
+            inner = self._frames.get(thread.ident or 0)
             created, owner = threads.of(thread)
+            if _private.is_pooled(inner):
+                # Of a pool it serves many, and was made for the first of them.
+                created, owner = NOWHERE, None
             yield Entry(
                 "thread",
                 thread.name,
                 "daemon" if thread.daemon else "alive",
-                self._stacks.of_thread(frames.get(thread.ident or 0)),
+                self._stacks.of_thread(inner),
                 created,
                 owner,
                 None,
@@ -212,9 +184,7 @@ class Census:
             )
 
     def _open_executors(self) -> Iterator[Entry]:
-        by_design = {
-            id(_private.default_executor(loop)) for loop in self._loops.values()
-        }
+        by_design = {id(_private.default_executor(loop)) for loop in self._loops}
         for ident, executor in self._executors.items():
             mark = ref(executor)
             if ident not in by_design and mark not in self._known:
@@ -251,9 +221,14 @@ class Census:
                 "open."
             )
             return
-        for generator in generators:
-            mark = ref(generator)
-            if generator.ag_frame is not None and mark not in self._known:
+        marks = set(map(ref, generators)) - self._known
+        # Whoever iterates over one is counted already.
+        held = held_generators(self._coroutines()) if marks else ()
+        for mark in marks:
+            generator = mark()
+            if generator is None or generator.ag_frame is None:
+                continue
+            if id(generator) not in held:
                 yield Entry(
                     "asyncgen",
                     generator.__qualname__,
@@ -262,6 +237,15 @@ class Census:
                     ident=id(generator),
                     ref=mark,
                 )
+
+    def _coroutines(self) -> Iterator[object]:
+        """Yield the coroutines of all tasks."""
+        for mark in self._asyncio_marks():
+            if (task := mark()) is not None:
+                yield task.get_coro()
+        for runner in self._trios.values():
+            for task in _private.trio_tasks(runner) or ():
+                yield task.coro
 
     def _processes(self) -> Iterator[Entry]:
         pids = children()
@@ -273,19 +257,6 @@ class Census:
                 continue
             state = "ended, and not waited for" if is_zombie(pid) else "running"
             yield Entry("process", command_of(pid) or str(pid), state, ident=pid)
-
-
-def _trio_tasks(runner: Any) -> Iterator[tuple[Any, bool]]:
-    """Yield all tasks of a runner of trio, and whether each is cancelled."""
-    root = _private.trio_root(runner)
-    waiting: list[tuple[Any, bool]] = [] if root is None else [(root, False)]
-    while waiting:
-        task, cancelled = waiting.pop()
-        for nursery in task.child_nurseries:
-            scope = nursery.cancel_scope
-            ends = scope.cancel_called or (cancelled and not scope.shield)
-            waiting += [(child, ends) for child in nursery.child_tasks]
-        yield task, cancelled
 
 
 def mark_of(entry: Entry) -> object:

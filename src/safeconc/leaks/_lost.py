@@ -41,14 +41,15 @@ class Lost:
         future, error = context.get("future"), context.get("exception")
         # Only a future that goes tells of itself so; "task" is one that goes pending.
         if self._open and isinstance(future, asyncio.Task) and error is not None:
-            self.entries.append(_entry(future, error))  # pyright: ignore[reportUnknownArgumentType] - of any result
+            self.entries.append(lost_entry(future, error))  # pyright: ignore[reportUnknownArgumentType] - of any result
         if self._before is None:
             loop.default_exception_handler(context)
         else:
             self._before(loop, context)
 
 
-def _entry(task: asyncio.Task[Any], error: BaseException) -> Entry:
+def lost_entry(task: asyncio.Task[Any], error: BaseException) -> Entry:
+    """Tell of a task that has failed, and where."""
     frames: list[RawFrame] = []
     traceback = error.__traceback__
     while traceback is not None:

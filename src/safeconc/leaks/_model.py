@@ -1,6 +1,6 @@
 """What was seen alive: raw, so that looking is cheap, and named only when shown."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, final
 
 from typing_extensions import override
@@ -110,7 +110,7 @@ class Entry(NamedTuple):
 class Snapshot(NamedTuple):
     """All that was seen alive at an instant."""
 
-    entries: tuple[Entry, ...]
+    entries: Sequence[Entry]
     """What was seen."""
 
     at: float = 0.0

@@ -8,9 +8,11 @@ be taken away again, and it makes a census ten times as dear, since it is told o
 look at a frame.
 """
 
+import asyncio
 import sys
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, Token
+from gc import get_referents
 from threading import Thread
 from types import CodeType, TracebackType
 from typing import Any, Final, Self, final
@@ -24,8 +26,37 @@ FRAMES = 4
 MOST_FRAMES = 64
 """Calls that can be kept at most."""
 
-owner: Final[ContextVar[str | None]] = ContextVar("safeconc.leaks.owner", default=None)
-"""For whom tasks and threads are made, a test for example. They inherit it."""
+
+@final
+class _Owner:
+    """For whom tasks and threads are made, a test for example. They inherit it."""
+
+    def __init__(self) -> None:
+        self._variable: ContextVar[str | None]
+        self._variable = ContextVar("safeconc.leaks.owner", default=None)
+        self.used = False
+        """Whether anybody has ever said so; if not, nobody need be asked."""
+
+    def get(self) -> str | None:
+        """Return for whom the caller runs."""
+        return self._variable.get()
+
+    def set(self, name: str | None) -> Token[str | None]:
+        """Have the caller run for *name*, and all that is made from here on."""
+        self.used = True
+        return self._variable.set(name)
+
+    def reset(self, token: Token[str | None]) -> None:
+        """Have things as they were before :meth:`set`."""
+        self._variable.reset(token)
+
+    def of(self, variables: Context) -> str | None:
+        """Return for whom those run who have these contextvars."""
+        return variables.get(self._variable)
+
+
+owner: Final = _Owner()
+"""The owner of what is made now."""
 
 _TOOLS = (3, 4)
 """Numbers of tools that :mod:`sys.monitoring` leaves to whoever comes first."""
@@ -137,10 +168,17 @@ def install(frames: int = FRAMES) -> Installed:
     return Installed(before, frames)
 
 
-def owner_of(task: Any) -> str | None:
-    """Return for whom a task was made, where it can be asked for its contextvars."""
-    variables = getattr(task, "context", None)  # trio
-    if variables is None:
-        get_context: Callable[[], Any] | None = getattr(task, "get_context", None)
-        variables = None if get_context is None else get_context()  # 3.12 and later
-    return None if variables is None else variables.get(owner)
+def _contextvars(task: Any) -> Context:
+    """Find the contextvars of a task of asyncio among what it refers to."""
+    for thing in get_referents(task):
+        if type(thing) is Context:
+            return thing
+    return _NO_VARIABLES
+
+
+_NO_VARIABLES: Final = Context()
+
+contextvars_of: Callable[[asyncio.Task[Any]], Context] = vars(asyncio.Task).get(
+    "get_context", _contextvars
+)
+"""Return the contextvars of a task of asyncio. Before Python 3.12 it does not tell."""

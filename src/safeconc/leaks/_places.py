@@ -27,7 +27,7 @@ _MACHINERY = sys.stdlib_module_names | {
 }
 """Packages that everybody waits in."""
 
-_VICES = "safeconc.antipatterns"
+_VICES = "safeconc.antipatterns."
 _FOLDERS = {"site-packages", "dist-packages"}
 
 
@@ -100,7 +100,7 @@ def distance(frame: RawFrame) -> int:
 @lru_cache(maxsize=4096)
 def _distance(file: str) -> int:
     name = module(file)
-    if name.startswith(_VICES):
+    if name.startswith(_VICES) and not name.startswith("_", len(_VICES)):
         return OWN
     if name.partition(".")[0] in _MACHINERY:
         return MACHINERY

@@ -6,12 +6,14 @@ says so. Nothing here is written to, and nothing is called that has an effect.
 """
 
 import asyncio
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from functools import partial
 from threading import Thread
 from types import AsyncGeneratorType, FrameType
 from typing import Any, NamedTuple, final
+from weakref import ref
 
 AsyncGenerator = AsyncGeneratorType[Any, Any]
 
@@ -28,6 +30,9 @@ class Timer(NamedTuple):
 
 
 # Loops
+
+RUNNERS = {"_worker", "run", "run_forever", "unrolled_run"}
+"""How the functions are called that :func:`loop_of` and others know."""
 
 
 def loop_of(frame: FrameType) -> asyncio.AbstractEventLoop | None:
@@ -54,9 +59,40 @@ def trio_run_of(frame: FrameType) -> Any:
     return None
 
 
-def trio_root(runner: Any) -> Any:
-    """Return the task from which all tasks of a runner of trio descend."""
-    return getattr(runner, "init_task", None)
+def trio_tasks(runner: Any) -> list[Any] | None:
+    """Return all tasks of a runner of trio."""
+    tasks = getattr(runner, "tasks", None)
+    return None if tasks is None else _copied(tasks)
+
+
+def is_cancelled(task: Any) -> bool:
+    """Tell whether a task of trio is to end, shielded as its cleanup may be."""
+    return any(
+        getattr(getattr(holder, "_cancel_status", None), "effectively_cancelled", False)
+        for holder in (task, task.parent_nursery)
+    )
+
+
+def asyncio_marks() -> set[ref[asyncio.Task[Any]]] | None:
+    """Return references to all tasks of asyncio, of all loops; None if nobody knows.
+
+    Until Python 3.13 all tasks are in one set of such references, and what is there
+    already need not be made. Ended ones are among them while somebody keeps them.
+    """
+    references = getattr(_REGISTRY, "data", None)
+    if references is None:
+        return None
+    marks: set[ref[asyncio.Task[Any]]] = references.copy()
+    marks.update(map(ref, _copied(_EAGER)))
+    return marks
+
+
+def lost_error(task: asyncio.Task[Any]) -> BaseException | None:
+    """Return the error of a task that has ended by it, if nobody has asked for it."""
+    if not getattr(task, "_log_traceback", False):
+        return None
+    error: BaseException | None = getattr(task, "_exception", None)
+    return error
 
 
 # What loops hold
@@ -110,6 +146,26 @@ def executor_of(frame: FrameType) -> Executor | None:
     return _open(frame.f_locals.get("executor_reference"))
 
 
+def is_idle(frame: FrameType | None) -> bool:
+    """Tell whether the thread of a pool waits for work, given its innermost frame."""
+    while frame is not None and frame.f_globals.get("__name__") in _WAITING:
+        frame = frame.f_back
+    return frame is not None and _is_pool(frame)
+
+
+def is_pooled(frame: FrameType | None) -> bool:
+    """Tell whether a thread belongs to a pool, given its innermost frame."""
+    while frame is not None:
+        if _is_pool(frame):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _is_pool(frame: FrameType) -> bool:
+    return (frame.f_globals.get("__name__"), frame.f_code.co_name) in _POOLS
+
+
 def executor_managed_by(thread: Thread) -> Executor | None:
     """Return the process pool that a thread manages, if it manages one."""
     if type(thread).__module__ != "concurrent.futures.process":
@@ -154,8 +210,23 @@ def _code(holder: object, name: str) -> object:
 _RUN_FOREVER = _code(asyncio.BaseEventLoop, "run_forever")
 _RUNNER_RUN = _code(asyncio.Runner, "run")
 
+_REGISTRY: Any = getattr(asyncio.tasks, "_all_tasks", None)  # 3.11
+if sys.version_info >= (3, 12) and sys.version_info < (3, 14):
+    _REGISTRY = getattr(asyncio.tasks, "_scheduled_tasks", None)
+_EAGER: Any = getattr(asyncio.tasks, "_eager_tasks", ())
+
 _WAKE_SLEEPER = getattr(asyncio.futures, "_set_result_unless_cancelled", _code)
 """What the timer of ``asyncio.sleep`` calls."""
+
+_WAITING = {"queue", "threading"}
+"""Where a thread stands that waits for work."""
+
+_POOLS = {
+    ("anyio._backends._asyncio", "run"),
+    ("concurrent.futures.thread", "_worker"),
+    ("trio._core._thread_cache", "_work"),
+}
+"""Where it comes from."""
 
 _TIMERS_OF_TASKS = {
     "asyncio.timeouts.Timeout._on_timeout",

@@ -7,7 +7,7 @@ generator, until something is reached that is no Python code.
 
 import gc
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import Any, TypeAlias, final
 
@@ -37,21 +37,10 @@ class Stacks:
 
     def of(self, awaited: object) -> Stack:
         """Return where a coroutine is, or whatever else a task awaits."""
+        frames = list(_chain(awaited))
         key: list[int] = []
-        frames: list[FrameType] = []
-        while True:
-            if type(awaited) is CoroutineType:
-                frame = awaited.cr_frame
-                awaited = awaited.cr_await
-            else:
-                step = _STEPS.get(type(awaited))
-                if step is None:
-                    break
-                frame, awaited = step(awaited)
-            if frame is not None:
-                frames.append(frame)
-                key.append(id(frame.f_code))
-                key.append(frame.f_lasti)
+        for frame in frames:
+            key += (id(frame.f_code), frame.f_lasti)
         return self._shared(tuple(key), frames)
 
     def of_thread(self, frame: FrameType | None) -> Stack:
@@ -89,6 +78,61 @@ class Stacks:
         return stack
 
 
+def trace(awaited: object, place: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Add to *place* what is the same for all who wait at the same lines.
+
+    It says nothing any more once nobody waits there: it is made of addresses.
+    """
+    # What _chain does, without a generator: this is most of what a census costs.
+    frame: Any
+    try:
+        while True:
+            while type(awaited) is CoroutineType:
+                frame = awaited.cr_frame
+                place += (id(frame.f_code), frame.f_lasti)
+                awaited = awaited.cr_await
+            step = _STEPS.get(type(awaited))
+            if step is None:
+                return place
+            frame, awaited = step(awaited)
+            if frame is not None:
+                place += (id(frame.f_code), frame.f_lasti)
+    except AttributeError:  # no frame: it has ended meanwhile, in another thread
+        return place
+
+
+def _chain(awaited: object) -> Iterator[FrameType]:
+    """Yield the frames of a chain of awaits, the outermost first."""
+    step: Callable[[Any], _Step] | None
+    while (step := _STEPS.get(type(awaited))) is not None:
+        frame, awaited = step(awaited)
+        if frame is not None:
+            yield frame
+
+
+def held_generators(coroutines: Iterable[object]) -> set[int]:
+    """Return the ids of the async generators that *coroutines* keep, or those do.
+
+    A task that iterates over one keeps it on its stack. PyPy does not show that of a
+    task that is not just waiting for the next item.
+    """
+    seen: set[int] = set()
+    waiting = list(coroutines)
+    while waiting:
+        thing = waiting.pop()
+        if type(thing) not in _STEPS or id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        _, awaited = _STEPS[type(thing)](thing)
+        waiting.append(awaited)
+        waiting += gc.get_referents(thing)
+    return seen
+
+
+def _coroutine(awaited: Any) -> _Step:
+    return awaited.cr_frame, awaited.cr_await
+
+
 def _generator(awaited: Any) -> _Step:
     coroutine = driven(awaited)
     if coroutine is not None:
@@ -104,7 +148,7 @@ def _wrapper(awaited: Any) -> _Step:
     """Look into what the interpreter wraps an awaited thing in, and hides it."""
     inside: Any
     for inside in gc.get_referents(awaited):
-        if type(inside) is CoroutineType or type(inside) in _STEPS:
+        if type(inside) in _STEPS:
             return None, inside  # pyright: ignore[reportUnknownVariableType]
     return None, None
 
@@ -135,7 +179,9 @@ def _wrappers() -> set[type]:
 
 
 _STEPS: dict[type, Callable[[Any], _Step]] = {
+    **dict.fromkeys(_wrappers(), _wrapper),
+    # The last word, since PyPy wraps nothing in some cases: it has a coroutine do it.
+    CoroutineType: _coroutine,
     GeneratorType: _generator,
     AsyncGeneratorType: _async_generator,
-    **dict.fromkeys(_wrappers(), _wrapper),
 }
