@@ -3,7 +3,6 @@
 import functools
 import threading
 import weakref
-from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -11,24 +10,9 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from safeconc import Context, ContextCancelled, Registration
-from tests.together import backends, collect, run_together
-
-ROUNDS = 100
-"""How often a race is run: enough to see it lost, in a fraction of a second."""
-
+from tests.together import RACES, backends, collect, repeated, run_together
 
 # Races
-
-
-def repeated(test: Callable[[], None]) -> Callable[[], None]:
-    """Run a test so often that a race in it would be lost at some time."""
-
-    @functools.wraps(test)
-    def run() -> None:
-        for _ in range(ROUNDS):
-            test()
-
-    return run
 
 
 @repeated
@@ -131,7 +115,7 @@ def test_child_whose_functions_come_and_go_is_held_by_nobody() -> None:
     parent = Context()
 
     def come_and_go(child: Context) -> None:
-        for _ in range(ROUNDS):
+        for _ in range(RACES):
             child.after(lambda: None).stop()
 
     def race() -> weakref.ref[Context]:
@@ -151,11 +135,11 @@ def test_statistics_may_be_read_while_children_come_and_go() -> None:
     seen: set[bool] = set()
 
     def come_and_go() -> None:
-        for _ in range(ROUNDS):
+        for _ in range(RACES):
             Context(parent).after(lambda: None).stop()
 
     def read() -> None:
-        for _ in range(ROUNDS):
+        for _ in range(RACES):
             seen.add(parent.statistics().children >= 0)
 
     run_together(come_and_go, read, come_and_go)
@@ -203,7 +187,7 @@ def test_cancel_as_blocks_are_entered_and_left(
 ) -> None:
     """A block is cut short or not; it is never told when it has been left."""
     parent = Context()
-    children = [Context(parent) for _ in range(ROUNDS)]
+    children = [Context(parent) for _ in range(RACES)]
     wrong: list[BaseException] = []
 
     async def main() -> None:

@@ -1,12 +1,9 @@
 """Threads that wait for a Context, and signals that end it."""
 
 import asyncio
-import os
 import signal
-import threading
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -14,7 +11,14 @@ import pytest
 
 from safeconc import Context, ContextCancelled, DeadlineExceeded
 from tests.conftest import VirtualClockEventLoop
-from tests.together import backends, collect, standing_still, when_awaited
+from tests.together import (
+    backends,
+    collect,
+    on_signal,
+    signal_when_awaited,
+    standing_still,
+    when_awaited,
+)
 
 # Waiting
 
@@ -192,41 +196,12 @@ def test_cancel_in_the_middle_of_a_registration_runs_the_function() -> None:
 # Signals, finalizers, and other odd places
 
 
-@contextmanager
-def _handler(handle: Callable[[], object]) -> Generator[None, None, None]:
-    """Have a signal of the user's handled in Python, as one would to shut down."""
-
-    def handler(signum: int, frame: object) -> None:
-        handle()
-
-    previous = signal.signal(signal.SIGUSR1, handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGUSR1, previous)
-
-
-def _signal_when_awaited(ctx: Context) -> threading.Thread:
-    """Have the signal come until it is seen.
-
-    One that comes just before a thread falls asleep in the interpreter does not wake
-    it; the next one does.
-    """
-
-    def send() -> None:
-        while not ctx.done:
-            os.kill(os.getpid(), signal.SIGUSR1)
-            time.sleep(0)
-
-    return when_awaited(ctx, send)
-
-
 def test_signal_handler_wakes_the_thread_it_interrupts() -> None:
     """The main thread waits, and its own handler cancels."""
     ctx = Context()
 
-    with _handler(ctx.cancel):
-        thread = _signal_when_awaited(ctx)
+    with on_signal(ctx.cancel):
+        thread = signal_when_awaited(ctx)
         ended = ctx.wait()
         thread.join()
 
@@ -241,9 +216,9 @@ def test_signal_handler_wakes_a_sleeping_loop(
 
     async def main() -> None:
         ctx = Context()
-        with _handler(lambda: ctx.cancel(cause)):
+        with on_signal(lambda: ctx.cancel(cause)):
             async with ctx:
-                thread = _signal_when_awaited(ctx)
+                thread = signal_when_awaited(ctx)
                 try:
                     await anyio.sleep(1000)
                 finally:
@@ -264,7 +239,7 @@ def test_signal_handler_may_run_in_the_task_of_the_block(
 
     async def main() -> None:
         ctx = Context()
-        with _handler(ctx.cancel):
+        with on_signal(ctx.cancel):
             async with ctx:
                 signal.raise_signal(signal.SIGUSR1)
                 await ctx.wait_cancelled()

@@ -1,11 +1,15 @@
 """Threads that are made to meet, and what else tests of a Context need of the world."""
 
 import asyncio
+import functools
 import gc
+import os
+import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
+from typing import Any, ParamSpec
 
 import anyio
 import anyio.lowlevel
@@ -14,7 +18,12 @@ import pytest
 from safeconc import Context, ContextStatistics
 from tests.conftest import UVLOOP, VirtualClockEventLoop
 
+P = ParamSpec("P")
+
 NOTHING = ContextStatistics(children=0, waiters=0, registrations=0)
+
+RACES = int(os.environ.get("SAFECONC_TEST_RACES", "100"))
+"""How often a race is run: enough to see it lost, in a fraction of a second."""
 
 on_trio = pytest.mark.parametrize("anyio_backend", ["trio"], indirect=True)
 backends = pytest.mark.parametrize(
@@ -88,6 +97,17 @@ async def hold_the_clock(until: Callable[[], bool]) -> None:
         await anyio.lowlevel.checkpoint()
 
 
+def repeated(test: Callable[P, None]) -> Callable[P, None]:
+    """Run a test so often that a race in it would be lost at some time."""
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        for _ in range(RACES):
+            test(*args, **kwargs)
+
+    return run
+
+
 def run_together(*fns: Callable[[], object]) -> None:
     """Call each in a thread, all at once; raise what one of them raised."""
     barrier = threading.Barrier(len(fns))
@@ -120,3 +140,32 @@ def when_awaited(ctx: Context, act: Callable[[], object]) -> threading.Thread:
     thread = threading.Thread(target=run)
     thread.start()
     return thread
+
+
+@contextmanager
+def on_signal(handle: Callable[[], object]) -> Generator[None, None, None]:
+    """Have a signal of the user's handled in Python, as one would to shut down."""
+
+    def handler(signum: int, frame: object) -> None:
+        handle()
+
+    previous = signal.signal(signal.SIGUSR1, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+
+
+def signal_when_awaited(ctx: Context) -> threading.Thread:
+    """Have the signal come until it is seen.
+
+    One that comes just before a thread falls asleep in the interpreter does not wake
+    it; the next one does.
+    """
+
+    def send() -> None:
+        while not ctx.done:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            time.sleep(0)
+
+    return when_awaited(ctx, send)

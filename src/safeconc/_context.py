@@ -365,14 +365,18 @@ class Context(Node):
         """Wait until the context ends."""
         loop = running_loop()
         await spend(loop)
-        while not self.done:
-            bell = loop.bell()
-            self._add_waker(bell, partial(loop.hop, bell.ring))
-            try:
-                with anyio.CancelScope(deadline=self._deadline_on(loop.clock)):
-                    await bell
-            finally:
-                self._drop_waker(bell)
+        if self.done:
+            return
+        bell = loop.bell()
+        self._add_waker(bell, partial(loop.hop, bell.ring))
+        try:
+            with anyio.CancelScope(deadline=self._deadline_on(loop.clock)) as scope:
+                await bell
+        finally:
+            self._drop_waker(bell)
+        if scope.cancelled_caught and not self.done:
+            # By the deadline, which on its own clock is not there yet.
+            self._finish((EXPIRED, None))
 
     # Its block
 
