@@ -171,6 +171,12 @@ suite_shuffled() {
   suite 3.13 -c constraints.txt
 }
 
+# Not on other interpreters: the scheduler stands on sys.monitoring.
+suite_interleaved() {
+  export PYTEST_ADDOPTS="-o python_files=*.py tests/interleaved"
+  suite 3.13 -c constraints.txt interleave-test
+}
+
 coverage() {
   export COVERAGE_FILE=$cache/coverage
   venv 3.13 -c constraints.txt -e '.[test]'

@@ -1,18 +1,34 @@
 """A signal handler may run between any two steps of a Context: here it does."""
 
+import random
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from itertools import count
 from types import FrameType
 from typing import Any, Self
 
+import anyio
 import pytest
 
-from safeconc import Context
+from safeconc import (
+    Channel,
+    Context,
+    ContextCancelled,
+    DepthPool,
+    ErrGroup,
+    FanOut,
+    consume,
+    crawl,
+    every,
+    fan_out,
+)
 from tests.together import collect
+
+STRIDE = 10
+"""Steps between those at which a whole block is disturbed: it has hundreds."""
 
 
 class _Signal:
@@ -208,3 +224,92 @@ def test_registration_may_fail_at_each_step_of_leaving(
         assert ctx.done
         if not signal.came:
             break
+
+
+# Blocks that build on one
+
+
+async def _never(_: object) -> None:
+    await anyio.sleep_forever()
+
+
+async def _in_a_group(*, reuse: bool) -> None:
+    async with ErrGroup(limit=None, reuse=reuse) as group:
+        await group.go(_never, 1)
+        await group.go(_never, 2)
+
+
+async def _beside_a_service() -> None:
+    async with ErrGroup(limit=None) as group:
+        await group.go_background(_never, 1)
+        await group.go(_never, 2)
+
+
+async def _in_a_stream() -> None:
+    async with FanOut(_never, range(3), limit=2) as results:
+        async for _ in results:
+            pytest.fail("passed")
+
+
+async def _in_a_pool() -> None:
+    async with DepthPool[int, None](_never, max_depth=0, limit=1) as pool:
+        pool.submit(1)
+        async for _ in pool:
+            pytest.fail("passed")
+
+
+async def _at_a_channel() -> None:
+    channel = Channel[int](1)
+    async with ErrGroup(limit=None) as group:
+        await group.go(consume, channel, _never)
+        async with channel:
+            for item in count():
+                await channel.send(item)
+
+
+@pytest.mark.virtual_clock
+@pytest.mark.parametrize(
+    "wait",
+    [
+        pytest.param(partial(_in_a_group, reuse=False), id="ErrGroup"),
+        pytest.param(partial(_in_a_group, reuse=True), id="ErrGroup-reuse"),
+        pytest.param(_beside_a_service, id="go_background"),
+        pytest.param(partial(fan_out, _never, range(3), limit=2), id="fan_out"),
+        pytest.param(_in_a_stream, id="FanOut"),
+        pytest.param(
+            partial(crawl, _never, range(3), max_depth=0, limit=2), id="crawl"
+        ),
+        pytest.param(_in_a_pool, id="DepthPool"),
+        pytest.param(_at_a_channel, id="Channel"),
+        pytest.param(partial(every, 1000, partial(_never, 1)), id="every"),
+    ],
+)
+async def test_end_that_another_thread_makes_at_any_step_is_told(
+    wait: Callable[[], Awaitable[object]],
+) -> None:
+    """What has not begun yet ends without a word, but the block does not."""
+
+    async def ended_at(step: int) -> bool:
+        shared, came = Context.root(), False
+
+        def end() -> None:
+            nonlocal came
+            came = not limit.cancel_called
+            shared.cancel()
+
+        with anyio.move_on_after(100) as limit:
+            tracing = sys.gettrace()
+            sys.settrace(_Signal(step, end))
+            try:
+                async with Context(shared):
+                    await wait()
+                pytest.fail(f"passed, with an end at step {step}")
+            except ContextCancelled:
+                pass
+            finally:
+                sys.settrace(tracing)
+        return came
+
+    step = random.randrange(1, STRIDE)
+    while await ended_at(step):
+        step += STRIDE

@@ -222,6 +222,7 @@ class ErrGroup:
         self._siblings = Siblings("ErrGroup", name, errors)
         self._siblings.on_over = self._on_over
         self._siblings.find_lost = self._find_lost
+        self._siblings.is_done = self._is_done
         self._crew: Crew | None = None
         self._children = _Children(self)
         if reuse:
@@ -482,11 +483,14 @@ class ErrGroup:
         elif self._state == "joining":
             self._end_if_idle()
 
+    def _is_done(self) -> bool:
+        return self._slots.taken == 0
+
     def _end_if_idle(self) -> None:
         """Once the body and the children are done, stop what serves them."""
         # Where the block fails, all are cancelled together. One by one before that,
         # anyio would take a native cancellation of the owner for one of its own.
-        if self._slots.taken == 0 and not self._siblings.over:
+        if self._is_done() and not self._siblings.over:
             self._siblings.close()
             for task in tuple(self._background):
                 task.cancel()

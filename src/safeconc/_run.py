@@ -99,6 +99,7 @@ class Run(ABC):
         self.siblings = Siblings(kind, name)
         self.siblings.on_over = self._on_over
         self.siblings.find_lost = self._find_lost
+        self.siblings.is_done = self.is_done
         self._fn = fn
         self._plain = is_plain(fn)
         self.limiter: anyio.CapacityLimiter | None = None
@@ -193,6 +194,10 @@ class Run(ABC):
     def has_room(self) -> bool:
         """Tell whether there is room for one more result."""
         return True
+
+    def is_done(self) -> bool:
+        """Tell whether every item there is was taken by a worker."""
+        return self._exhausted and not self._fed
 
     def check_end(self) -> None:  # noqa: B027 - a list has nobody who waits
         """Look whether all is done, and say so to who waits for it."""
@@ -465,13 +470,14 @@ class Streamed(Run):
         room = limit + (limit if self._buffer is None else self._buffer)
         return self.window.outstanding < max(1, room)
 
-    def has_ended(self) -> bool:
+    @override
+    def is_done(self) -> bool:
         """Tell whether every item there is was taken, ended, and consumed."""
         return self._exhausted and self.window.outstanding == 0
 
     @override
     def check_end(self) -> None:
-        if self.has_ended() and not self.siblings.over:
+        if self.is_done() and not self.siblings.over:
             while self._consumers:
                 self._consumers.popitem(last=False)[0].hand(END)
 
@@ -492,7 +498,7 @@ class Streamed(Run):
             await self.siblings.refuse()
         if self.window.is_ready():
             result = self.window.take()
-        elif self.has_ended():
+        elif self.is_done():
             return END
         else:
             self.siblings.loop.left = BUDGET  # while it waits, others have their turn

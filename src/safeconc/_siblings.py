@@ -36,9 +36,11 @@ class Siblings:
         self.over = False
         self.on_over: Callable[[], None]  # what else to do when nothing may start
         self.find_lost: Callable[[], bool]  # whether a member's task never began
+        self.is_done: Callable[[], bool]  # whether no member is left to wait for
         self.loop: Loop
         self.tasks: TaskGroup
         self._quiet: object = None
+        self._undone = False
         self._cancelling: Callable[[], int] = _never
         self._cancelling_before = 0
         self.cancelled_class: type[BaseException]
@@ -144,6 +146,7 @@ class Siblings:
         """Let nothing more start."""
         if not self.over:
             self.over = True
+            self._undone = not self.is_done()
             self.on_over()
 
     async def refuse(self) -> NoReturn:
@@ -203,7 +206,7 @@ class Siblings:
             self.close()
             # These lead back to us: without them the end is the end, and no
             # pass of the collector is needed.
-            del self.on_over, self.find_lost
+            del self.on_over, self.find_lost, self.is_done
             self.context._on_delivery(None)
         failure = self.failures.outcome()
         if failure is None:
@@ -233,8 +236,13 @@ class Siblings:
                 self.fail(self.foreign(None))
         except BaseException as late:  # noqa: BLE001 - raised below
             exc = late
+        # What had not begun has ended without a word, perhaps before the loop was told
+        # of the end; and trio tells the owner only by what its members raise.
+        cut_short = self._undone and context.done
         try:
-            if not await context._unbind(*_info(exc)):
+            if not await context._unbind(*_info(exc)) and not (
+                cut_short and exc is None
+            ):
                 if exc is not None:
                     raise exc
                 return self._quiet is not None

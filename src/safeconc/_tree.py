@@ -219,6 +219,7 @@ class Tree(ABC):
         self.siblings = Siblings(kind, name, errors)
         self.siblings.on_over = self._on_over
         self.siblings.find_lost = self._find_lost
+        self.siblings.is_done = self.is_done
         self.crew = Crew(self.siblings, self, self, bound)
         self._thread: int | None = None
         self._open_in: int | None = None
