@@ -11,8 +11,7 @@ from typing_extensions import override
 
 from safeconc.leaks import Alert, Figures, Monitor
 from safeconc.leaks._monitor_thread import Pulse
-from tests.conftest import UVLOOP
-from tests.together import in_thread
+from tests.together import backends, in_thread
 
 SOON = 0.01
 """Seconds between looks; the tests wait for what is seen, not for time."""
@@ -91,11 +90,11 @@ def test_a_loop_that_hangs_is_told_while_it_does(
     assert monitor.statistics().errors == 0
 
 
-@pytest.mark.parametrize("backend, options", [("asyncio", {"use_uvloop": UVLOOP})])
+@backends
 def test_it_watches_the_loop_that_it_is_entered_in(
     backend: str, options: dict[str, bool]
 ) -> None:
-    """Also one whose loop is not written in Python."""
+    """Also one of trio, and one whose loop is not written in Python."""
     seen = Seen()
 
     def late(each: object) -> bool:

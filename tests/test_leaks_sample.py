@@ -12,7 +12,7 @@ from safeconc.leaks import Entry, RawFrame, Snapshot
 from safeconc.leaks._alert import describe
 from safeconc.leaks._alerts import Finding
 from safeconc.leaks._figures import LABELS, OTHER, figures
-from safeconc.leaks._groups import Group
+from safeconc.leaks._groups import Group, grouped
 from safeconc.leaks._model import Named, Stack
 from safeconc.leaks._sample import SLICE, Sample, in_one_go, in_slices, look, take
 
@@ -181,7 +181,7 @@ def test_hostile_names_are_made_fit_to_be_shown() -> None:
         (Finding("cancelled", "x", (40.0,), 30), None, "let cancellations through"),
         (
             Finding("cancelled", "x", (40.0,), 30),
-            Group([entry(stack=waiting_in("run"), created=waiting_in("main", 3))]),
+            grouped([entry(stack=waiting_in("run"), created=waiting_in("main", 3))])[0],
             "waits for something that cannot be cancelled",
         ),
     ],
@@ -212,7 +212,7 @@ def test_an_alert_tells_a_cleanup_from_a_swallowed_cancellation() -> None:
     lines, first = inspect.getsourcelines(clean)
     stack = Stack([RawFrame(clean.__code__, first + len(lines) - 1)])
     alert = describe(
-        Finding("cancelled", "x", (40.0,), 30), Group([entry(stack=stack)]), "", 0
+        Finding("cancelled", "x", (40.0,), 30), grouped([entry(stack=stack)])[0], "", 0
     )
 
     assert "is still in its cleanup" in alert.advice

@@ -7,6 +7,7 @@ from importlib.metadata import version
 
 from safeconc._demo import _command as demo
 from safeconc._demo._model import DemoError
+from safeconc.leaks import _command as run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,6 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     demo.add_to(commands)
+    run.add_to(commands)
     options = parser.parse_args(argv)
     try:
         code: int = options.run(options)
@@ -26,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"safeconc: {exc}", file=sys.stderr)
         return exc.code
     except KeyboardInterrupt:
+        if options.run is run.run:  # it was the program's, and was told of
+            raise
         print("safeconc: interrupted", file=sys.stderr)
         return 130
     return code

@@ -19,6 +19,7 @@ Layers, lowest first; a module imports only what stands before it::
     _monitor  _signal
     _access  _page  _looks                who may see it, how it looks, once for all
     asgi                                  a page of it, to mount
+    _program  _overseer  _command         a program under watch
 """
 
 from safeconc.leaks._alert import Alert

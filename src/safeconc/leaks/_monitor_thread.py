@@ -157,18 +157,17 @@ class ThreadRun:
 
     def _loops(self) -> Iterator[tuple[object, int, Hop]]:
         """Yield the loops that run, each with its thread and the way in."""
-        home = None if self._home is None else self._home[0]()
+        taken = None
+        if self._home is not None and (home := self._home[0]()) is not None:
+            # The block is left before its loop is: so that one runs.
+            taken = self._home[1]
+            yield home, taken, home.hop
         for ident, inner in sys._current_frames().items():
-            frame: FrameType | None = inner
+            frame: FrameType | None = None if ident == taken else inner
             while frame is not None:
                 loop = _private.loop_of(frame)
                 if loop is not None and loop.is_running():
                     yield loop, ident, _hop_to(loop)
-                    break
-                if home is not None and _private.trio_run_of(frame) is not None:
-                    assert self._home is not None
-                    if self._home[1] == ident:
-                        yield home, ident, home.hop
                     break
                 frame = frame.f_back
 

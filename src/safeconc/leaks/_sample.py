@@ -13,7 +13,7 @@ from anyio.lowlevel import checkpoint
 from safeconc.leaks import _private
 from safeconc.leaks._alerts import Reading
 from safeconc.leaks._census import Census
-from safeconc.leaks._groups import Group
+from safeconc.leaks._groups import Group, by_lines
 from safeconc.leaks._model import Entry, Snapshot
 
 T = TypeVar("T")
@@ -90,19 +90,23 @@ class Sample:
     def group(self, key: Hashable) -> Group | None:
         """Return what is alive at a site, if anything is."""
         entries = self.groups.get(key)
-        return Group(tuple(map(self._aged, entries))) if entries else None
+        return self._grouped(entries) if entries else None
 
     def thread(self, ident: object) -> Group | None:
         """Return a single thread, if it was seen."""
         for entry in chain.from_iterable(self.groups.values()):
             if entry.kind == "thread" and entry.ident == ident:
-                return Group((self._aged(entry),))
+                return self._grouped([entry])
         return None
 
     def snapshot(self) -> Snapshot:
         """Return all of it, with the ages that are known."""
         entries = chain.from_iterable(self.groups.values())
         return Snapshot(tuple(map(self._aged, entries)), time.time(), self.notes)
+
+    def _grouped(self, entries: list[Entry]) -> Group:
+        (group,) = by_lines(map(self._aged, entries)).values()
+        return group
 
     def _aged(self, entry: Entry) -> Entry:
         return entry._replace(age=self.at - self.since[entry.ref])
