@@ -114,13 +114,16 @@ def held_generators(coroutines: Iterable[object]) -> set[int]:
     """Return the ids of the async generators that *coroutines* keep, or those do.
 
     A task that iterates over one keeps it on its stack. PyPy does not show that of a
-    task that is not just waiting for the next item.
+    task that is not just waiting for the next item. Whoever runs is not asked: it may
+    be about to forget what it holds.
     """
     seen: set[int] = set()
     waiting = list(coroutines)
     while waiting:
         thing = waiting.pop()
         if type(thing) not in _STEPS or id(thing) in seen:
+            continue
+        if getattr(thing, "cr_running", False):
             continue
         seen.add(id(thing))
         _, awaited = _STEPS[type(thing)](thing)
