@@ -32,7 +32,7 @@ class LeakError(AssertionError):
         self.snapshot = snapshot
         """What has leaked."""
 
-        self.refused = tuple(refused)
+        self.refused: tuple[Entry, ...] = tuple(refused)
         """Of these, those that were cancelled and go on all the same."""
 
     def __str__(self) -> str:

@@ -21,8 +21,8 @@ class Sight:
     """An entry as rules see it: by the names of its functions, innermost call first."""
 
     def __init__(self, entry: Entry) -> None:
-        self.entry = entry
-        self.calls = [function(frame) for frame in entry.stack]
+        self.entry: Entry = entry
+        self.calls: list[str] = [function(frame) for frame in entry.stack]
 
     @cached_property
     def creators(self) -> list[str]:
