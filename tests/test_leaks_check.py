@@ -18,6 +18,7 @@ import pytest
 from safeconc import leaks
 from safeconc.antipatterns._spawn import spawn
 from safeconc.leaks._pauses import pauses
+from tests.conftest import UVLOOP
 
 on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 at_once = pytest.mark.virtual_clock
@@ -202,12 +203,15 @@ async def test_open_generator_is_told_unless_a_task_iterates() -> None:
         async for _ in source:
             pass
 
-    left: Any = numbers()
-    with pytest.raises(leaks.LeakError) as caught:
-        async with leaks.check(grace=0):
-            await anext(left)
-    await left.aclose()
-    assert caught.value.snapshot.kinds() == {"asyncgen": 1}
+    if UVLOOP:  # it keeps them to itself, and the census says so
+        assert any("async generators" in note for note in leaks.snapshot().notes)
+    else:
+        left: Any = numbers()
+        with pytest.raises(leaks.LeakError) as caught:
+            async with leaks.check(grace=0):
+                await anext(left)
+        await left.aclose()
+        assert caught.value.snapshot.kinds() == {"asyncgen": 1}
 
     with pytest.raises(leaks.LeakError) as caught:
         async with leaks.check(grace=0):
