@@ -18,7 +18,7 @@ Layers, lowest first; a module imports only what stands before it::
     _monitor_task  _monitor_thread        once a minute, in a loop or beside it
     _monitor  _signal
     _access  _page  _looks                who may see it, how it looks, once for all
-    asgi                                  a page of it, to mount
+    asgi  prometheus  otel                a page of it, to mount, and its metrics
     _program  _overseer  _command         a program under watch
 """
 

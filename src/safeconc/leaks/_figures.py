@@ -80,3 +80,31 @@ def _bounded(counts: Counter[str]) -> Mapping[str, int]:
     bounded = dict(counts.most_common(LABELS))
     bounded[OTHER] = bounded.get(OTHER, 0) + counts.total() - sum(bounded.values())
     return bounded
+
+
+MEANINGS: Mapping[str, tuple[str, str]] = {
+    "tasks": ("Live tasks, by the function that they run", "function"),
+    "threads": ("Live threads, by their names without the numbers", "name"),
+    "abandoned_threads": ("Threads whose caller has given up", ""),
+    "cancelled_overdue_tasks": ("Tasks cancelled too long ago, and alive", ""),
+    "oldest_seconds": ("Since the oldest task or thread was first seen", ""),
+    "loop_lag_seconds": ("The latest that a loop came since the look before", ""),
+}
+"""The metrics: what each means, and its label, if it has one."""
+
+
+def labelled(figures: Figures, name: str) -> Mapping[str, float]:
+    """Return the values of a metric by its label; by an empty one if it has none."""
+    match name:
+        case "tasks":
+            return figures.tasks
+        case "threads":
+            return figures.threads
+        case "abandoned_threads":
+            return {"": figures.abandoned}
+        case "cancelled_overdue_tasks":
+            return {"": figures.overdue}
+        case "oldest_seconds":
+            return {"": figures.oldest}
+        case _:
+            return {"": figures.lag}
