@@ -78,7 +78,7 @@ check() { # check COMMAND ARG...: from the leg's venv; goes on when it finds som
 # nobody joined), ends with every thread's stack.
 pytest() { # pytest [OPTION-OF-PYTHON...]
   local seed=$RANDOM status=0
-  PYTHONFAULTHANDLER=1 timeout --foreground --signal ABRT --kill-after 10 600 \
+  PYTHONFAULTHANDLER=1 timeout --foreground --signal ABRT --kill-after 10 900 \
     "$py" "$@" -m pytest -q --randomly-seed "$seed" \
     -o cache_dir="$cache/pytest-$leg" || status=$?
   if [ "$status" != 0 ]; then echo "the order was that of --randomly-seed $seed"; fi
