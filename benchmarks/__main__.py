@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 scenario,
                 rounds=rounds,
                 quick=options.quick,
+                targets=options.targets,
                 only=options.backend,
             ):
                 _report.show_outcome(outcome)
@@ -67,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--quick", action="store_true", help="fewer items and rounds: a first look"
+    )
+    parser.add_argument(
+        "--targets", action="store_true", help="only what a target speaks of"
     )
     parser.add_argument(
         "--rounds", metavar="N", type=_positive, help="rounds per scenario"

@@ -38,18 +38,24 @@ def measure(
     *,
     rounds: int,
     quick: bool,
+    targets: bool,
     only: Backend | None = None,
 ) -> Iterator[Outcome]:
     """Measure *scenario* on each of its backends, or on that *only*.
 
-    A quick measurement leaves out what no target asks for.
+    A measurement that is quick, or for the *targets* alone, leaves out the backends
+    that no target asks for; that for the targets, the contenders, too.
     """
     for backend in scenario.backends:
         asked = benchmark.asked(scenario, backend)
-        if (quick and not asked) or only not in {None, backend}:
+        if ((quick or targets) and not asked) or only not in {None, backend}:
             continue
         outcome = Outcome(benchmark.name, scenario, backend)
-        ready = _ready(outcome)
+        ready = [
+            contender
+            for contender in _ready(outcome)
+            if not targets or contender.name in {*asked, scenario.baseline}
+        ]
         n = scenario.size(quick=quick)
         if scenario.timed:
             _collect(outcome, _job(outcome, ready, n, rounds, weigh=False))
