@@ -404,7 +404,7 @@ def test_words_are_checked() -> None:
 
 def test_functions_are_checked() -> None:
     """What cannot be called is refused at once; a coroutine is explained."""
-    coroutine = _echo(Job(None, None, 0, None, 1))
+    coroutine = _echo(Job())
 
     with pytest.raises(TypeError, match="key must be callable, not 'name'"):
         _pool(key="name")

@@ -484,6 +484,7 @@ class _Machine(RuleBasedStateMachine):
     def submit(self, data: st.DataObject, item: int) -> None:
         depth = data.draw(st.integers(0, self.deepest()))
         reason = self.refusal(item, depth, waits=True)
+        assert reason is None or depth >= self.frontier.easy
         if reason is None:
             self.accepted.append((item, depth))
             self.waiting.append(("job", depth, item))
@@ -543,6 +544,8 @@ class _Machine(RuleBasedStateMachine):
         for reason in ("too_deep", "duplicates", "over_budget", "dropped"):
             assert getattr(frontier, reason) == self.refused.count(reason)
         assert frontier.seen == (0 if self.modulus is None else len(self.accepted))
+        if (self.modulus, self.max_frontier, self.max_jobs) == (None, None, None):
+            assert frontier.easy == self.deepest()
 
 
 test_frontier_agrees_with_the_model = _Machine.TestCase

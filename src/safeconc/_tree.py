@@ -135,19 +135,13 @@ class Job(Generic[T]):
     parent: T | None
     """The item of the job that submitted it; None for a root."""
 
-    def __init__(
-        self,
-        tree: "_Submits | None",
-        variables: ContextVars | None,
-        depth: int,
-        parent: T | None,
-        item: T,
-    ) -> None:
-        self._tree = tree
-        self._variables = variables
-        self.item = item
-        self.depth = depth
-        self.parent = parent
+    # No __init__: a call of it would be a twentieth of the price of a job.
+
+    _tree: "_Submits | None"
+    """Takes its children; None when it is over."""
+
+    _variables: ContextVars | None
+    """The contextvars to run in; None for a copy of a worker's own."""
 
     def submit(self, item: T) -> bool:
         """Submit a child, one level deeper; False if it is refused.
@@ -247,7 +241,9 @@ class Tree(ABC):
         if get_ident() != self._open_in:
             self._refuse()
         frontier = self._frontier
-        if not frontier.admits(item, depth):
+        if depth < frontier.easy:
+            frontier.accepted[depth] += 1
+        elif not frontier.admits(item, depth):
             return False
         # None if a worker's own will do, as nearly always: to keep each copy would
         # give the collector something to walk.
@@ -255,7 +251,7 @@ class Tree(ABC):
         current = copy_context()
         if referents(current)[-1] is not self._untouched:
             variables = self.siblings.adopted(current)
-        frontier.waiting.append(Job(self, variables, depth, parent, item))
+        frontier.waiting.append(self._job(variables, depth, parent, item))
         # A worker that is at a step of its own looks for jobs afterwards, and has
         # others look when it waits.
         if not self.crew.stepping:
@@ -272,12 +268,23 @@ class Tree(ABC):
         variables = self.siblings.contextvars()
 
         def make(item: Any) -> Job[Any]:
-            return Job(self, variables.copy(), depth, parent, item)
+            return self._job(variables.copy(), depth, parent, item)
 
         self._frontier.waiting.append(Lazy(depth, iterator, make, variables.run))
         if not self.crew.stepping:
             self.crew.call()
         return True
+
+    def _job(
+        self, variables: ContextVars | None, depth: int, parent: Any, item: Any
+    ) -> Job[Any]:
+        job: Job[Any] = Job()
+        job._tree = self
+        job._variables = variables
+        job.item = item
+        job.depth = depth
+        job.parent = parent
+        return job
 
     def _refuse(self) -> NoReturn:
         if self._thread is None:

@@ -109,6 +109,8 @@ class Frontier(Generic[J]):
         """What was admitted and not yet taken; who had it admitted appends it."""
         self.accepted: list[int] = []
         """Jobs accepted, by depth."""
+        self.easy = 0
+        """Of items less deep, :meth:`admits` would only count one more as accepted."""
         self.too_deep = 0
         self.duplicates = 0
         self.dropped = 0
@@ -138,6 +140,7 @@ class Frontier(Generic[J]):
             self.accepted[depth] += 1
         except IndexError:  # the first one so deep
             self.accepted.append(1)
+            self.easy = 0 if self._has_rules else len(self.accepted)
         return True
 
     def admits_lazy(self, depth: int) -> bool:
