@@ -115,6 +115,23 @@ def test_interrupted_wait_leaves_the_line(monkeypatch: pytest.MonkeyPatch) -> No
     assert ctx.statistics().waiters == 0
 
 
+def test_interrupted_wait_leaves_no_line_that_it_is_not_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A Ctrl-C that comes with the hand-over: who gave it took it out already."""
+    line = Line()
+
+    def interrupt(_: Waiter) -> bool:
+        line.hand("slot")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Waiter, "_is_handed", interrupt)
+
+    with pytest.raises(KeyboardInterrupt):
+        line.wait()
+    assert line.waiters == []
+
+
 async def test_a_task_is_refused() -> None:
     """It would stop the event loop, and perhaps who is to hand something over."""
     line = Line()

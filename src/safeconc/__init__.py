@@ -12,7 +12,7 @@ Layers, lowest first; a module imports only what stands before it::
     _run  _tree                     items in, results out
     _errgroup  _fanout  _to_thread  the primitives
     _channel  _depthpool  _ticker
-    threads                         the same for threads
+    threads                         how threads wait, for their primitives to come
     leaks                           what outlived its owner
     antipatterns                    each vice beside its cure
     _demo                           runs them, and shows it

@@ -45,9 +45,14 @@ class Census:
     """One look around, to be taken once: entry by entry, or in crowds.
 
     :param known: marks of what is of no interest; see :meth:`marks`.
+    :param loops: loops of asyncio to look at though they do not run now.
     """
 
-    def __init__(self, known: AbstractSet[object] = frozenset()) -> None:
+    def __init__(
+        self,
+        known: AbstractSet[object] = frozenset(),
+        loops: Iterable[asyncio.AbstractEventLoop] = (),
+    ) -> None:
         self.notes: list[str] = []
         """What could not be seen, once all has been."""
 
@@ -55,7 +60,7 @@ class Census:
         self._frames: dict[int, FrameType] = {}
         self._stacks = Stacks()
         self._tasks = Tasks(self._stacks, self._frames)
-        self._loops: dict[asyncio.AbstractEventLoop, None] = {}
+        self._loops = dict.fromkeys(loops)
         self._trios: dict[int, Any] = {}
         self._executors: dict[int, Executor] = {}
 

@@ -80,7 +80,10 @@ class Overseer:
             return
 
     def _look(self, loop: object) -> None:
-        for entry in Sieve().sift(Census(self._known)).kept:
+        if not isinstance(loop, asyncio.AbstractEventLoop):
+            return
+        # It stands still by now, so nothing else would lead there.
+        for entry in Sieve().sift(Census(self._known, [loop])).kept:
             task = entry.ref()
             if isinstance(task, asyncio.Task) and task.get_loop() is loop:
                 self._seen.setdefault(entry.ref, entry)

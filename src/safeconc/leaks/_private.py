@@ -210,9 +210,12 @@ def _code(holder: object, name: str) -> object:
 _RUN_FOREVER = _code(asyncio.BaseEventLoop, "run_forever")
 _RUNNER_RUN = _code(asyncio.Runner, "run")
 
-_REGISTRY: Any = getattr(asyncio.tasks, "_all_tasks", None)  # 3.11
-if sys.version_info >= (3, 12) and sys.version_info < (3, 14):
-    _REGISTRY = getattr(asyncio.tasks, "_scheduled_tasks", None)
+_REGISTRY: Any = getattr(
+    asyncio.tasks,
+    # 3.14 has the newer name, too, for tasks that are written in Python.
+    "_scheduled_tasks" if (3, 12) <= sys.version_info < (3, 14) else "_all_tasks",
+    None,
+)
 _EAGER: Any = getattr(asyncio.tasks, "_eager_tasks", ())
 
 _WAKE_SLEEPER = getattr(asyncio.futures, "_set_result_unless_cancelled", _code)

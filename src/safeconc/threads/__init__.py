@@ -1,4 +1,4 @@
-"""The blocking mirror: the same names and promises, over real threads.
+"""The blocking mirror: so far how a thread waits, and nothing public yet.
 
 Layers, lowest first; a module imports only what stands before it::
 
