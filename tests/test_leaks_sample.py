@@ -136,8 +136,11 @@ def test_numbers_have_names_that_do_not_grow_with_the_load() -> None:
         ),
         lag=0.5,
         overdue=1,
+        seen={"task": 10, "thread": 2},
+        primitives={},
     )
 
+    assert seen.gone == {"task": 7, "thread": 0}
     assert seen.tasks == {"jobs.run": 2, "Task-#": 1}
     assert seen.threads == {"pool-#_#": 2}
     assert (seen.lag, seen.overdue, seen.oldest, seen.abandoned) == (0.5, 1, 0, 0)
@@ -151,7 +154,7 @@ def test_rare_names_are_put_together() -> None:
         for _ in range(1 + (index == LABELS))
     ]
 
-    tasks = figures(sample_of(*many), 0.0, 0).tasks
+    tasks = figures(sample_of(*many), 0.0, 0, {}, {}).tasks
 
     assert len(tasks) == LABELS + 1
     assert tasks[f"jobs.run{LABELS}"] == 2
@@ -165,6 +168,8 @@ def test_hostile_names_are_made_fit_to_be_shown() -> None:
         sample_of(entry(name="<script>\n" * 100_000), entry("thread", "\x1b[2J")),
         0.0,
         0,
+        {},
+        {},
     )
 
     (task,), (thread,) = seen.tasks, seen.threads

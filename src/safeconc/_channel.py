@@ -98,6 +98,11 @@ class Channel(Generic[T]):
         self._entered = False
         self._cancelled_class: type[BaseException]
 
+    @property
+    def capacity(self) -> int:
+        """How many items may wait in it."""
+        return self._capacity
+
     def statistics(self) -> ChannelStatistics:
         """Count the items, and who waits."""
         exchange = self._exchange

@@ -141,7 +141,13 @@ class DepthPool(Generic[T, R]):
             return_exceptions=return_exceptions,
             name=name,
         )
+        self._limit = limit
         self._entered = False
+
+    @property
+    def limit(self) -> int:
+        """How many jobs may be under way at once."""
+        return self._limit
 
     @property
     def errors(self) -> tuple[BaseException, ...]:

@@ -15,10 +15,11 @@ Layers, lowest first; a module imports only what stands before it::
     _check                                around a block, or right now
     _alerts  _swallow  _alert             when to wake somebody, and what to say
     _sample  _figures  _watch             a look in slices, its numbers, its judgement
+    _included  _metrics                   what else has numbers, and what all are called
     _monitor_task  _monitor_thread        once a minute, in a loop or beside it
     _monitor  _signal
     _access  _page  _looks                who may see it, how it looks, once for all
-    asgi                                  a page of it, to mount
+    asgi  prometheus  otel                a page of it, to mount, and its metrics
     _program  _overseer  _command         a program under watch
 """
 

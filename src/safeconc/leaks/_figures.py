@@ -42,9 +42,33 @@ class Figures:
     lag: float
     """Seconds that a loop was late at most, since the look before."""
 
+    seen: Mapping[str, int]
+    """Tasks and threads that a look has found since the monitor was opened, by
+    ``"task"`` and ``"thread"``. What came and went between two looks is not in it."""
 
-def figures(sample: Sample, lag: float, overdue: int) -> Figures:
-    """Count a sample by labels."""
+    primitives: Mapping[str, Mapping[str, float]]
+    """The statistics of what :meth:`Monitor.include` was given, by name."""
+
+    @property
+    def gone(self) -> Mapping[str, int]:
+        """Those of :attr:`seen` that have ended."""
+        alive = {"task": self.tasks, "thread": self.threads}
+        return {
+            kind: count - sum(alive[kind].values()) for kind, count in self.seen.items()
+        }
+
+
+def figures(
+    sample: Sample,
+    lag: float,
+    overdue: int,
+    seen: Mapping[str, int],
+    primitives: Mapping[str, Mapping[str, float]],
+) -> Figures:
+    """Count a sample by labels.
+
+    :param seen: tasks and threads up to now, those of the sample among them.
+    """
     tasks: Counter[str] = Counter()
     threads: Counter[str] = Counter()
     for entries in sample.groups.values():
@@ -59,6 +83,8 @@ def figures(sample: Sample, lag: float, overdue: int) -> Figures:
         abandoned=sample.abandoned,
         overdue=overdue,
         lag=lag,
+        seen=dict(seen),
+        primitives=primitives,
     )
 
 

@@ -1,7 +1,7 @@
 """A look at everything once a minute, and a word when something is wrong."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self, final
 
@@ -9,6 +9,7 @@ from safeconc._policy._ticks import Ticks
 from safeconc._siblings import is_plain
 from safeconc.leaks._alert import Alert
 from safeconc.leaks._figures import Figures, figures
+from safeconc.leaks._included import HasStatistics, Included
 from safeconc.leaks._monitor_task import TaskRun
 from safeconc.leaks._monitor_thread import ThreadRun
 from safeconc.leaks._sample import Sample
@@ -94,6 +95,7 @@ class Monitor:
         self._watch = Watch(limits)
         self._on_alert = _log_alert if on_alert is None else on_alert
         self._on_sample = on_sample
+        self._included = Included()
         self._latest: Figures | None = None
         self._run: TaskRun | ThreadRun | None = None
 
@@ -105,6 +107,15 @@ class Monitor:
     def statistics(self) -> MonitorStatistics:
         """Count what it did."""
         return self._watch.statistics()
+
+    def include(self, name: str, primitive: HasStatistics) -> None:
+        """Have the statistics of a primitive in the figures, by a name of your choice.
+
+        For a channel, a group or a pool that lives as long as the service, 50 of them
+        at most; another one by the same name takes its place. The monitor does not
+        keep it alive. Raises :exc:`TypeError` if it has no statistics.
+        """
+        self._included.add(name, primitive)
 
     async def __aenter__(self) -> Self:
         self._refuse_reuse()
@@ -154,11 +165,18 @@ class Monitor:
             )
 
     def _note(self, sample: Sample, lag: float) -> None:
-        self._latest = latest = figures(sample, lag, self._watch.overdue)
+        primitives: Mapping[str, Mapping[str, float]] = {}
+        try:
+            primitives = self._included.read()
+        except Exception as exc:  # noqa: BLE001 - it is to hurt nobody
+            self._watch.failed("a primitive's statistics()", exc)
+        self._latest = latest = figures(
+            sample, lag, self._watch.overdue, self._watch.seen, primitives
+        )
         if self._on_sample is not None:
             try:
                 self._on_sample(latest)
-            except Exception as exc:  # noqa: BLE001 - it is to hurt nobody
+            except Exception as exc:  # noqa: BLE001 - likewise
                 self._watch.failed("on_sample", exc)
 
 

@@ -39,6 +39,9 @@ class Sample:
         self.since: dict[Hashable, float] = {}
         """When each task and thread was first seen. The keys keep nothing alive."""
 
+        self.fresh = {"task": 0, "thread": 0}
+        """Those that the sample before did not have, by kind."""
+
         self._before: Mapping[Hashable, float] = since
         self._counts = {"task": 0, "thread": 0}
 
@@ -50,6 +53,7 @@ class Sample:
         key = entry.kind, entry.stack, entry.created
         self.groups.setdefault(key, []).append(entry)
         mark = entry.ref
+        self.fresh[entry.kind] += mark not in self._before
         self.since[mark] = self._before.get(mark, self.at)
         if entry.state == "cancelling":
             self.cancelled[mark] = key

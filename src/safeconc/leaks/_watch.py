@@ -112,6 +112,9 @@ class Watch:
         self._hangs = Alarms(limits.repeat)
         self._mentioned = 0
         self._since: dict[Hashable, float] = {}
+        self.seen = {"task": 0, "thread": 0}
+        """Tasks and threads that a sample has had, each counted once."""
+
         self.samples = self.alerts = self.dropped = self.errors = 0
         self.longest_slice = 0.0
 
@@ -138,6 +141,8 @@ class Watch:
         """
         self.samples += 1
         self._since = sample.since
+        for kind, count in sample.fresh.items():
+            self.seen[kind] += count
         reading = sample.reading(lag)
         findings = [*found]
         for rule in self._rules:
