@@ -28,7 +28,7 @@ def pprof(path: Path, what: Snapshot | Diff, *options: str) -> list[list[str]]:
     if go is None:
         pytest.fail("go is not installed; .ci/run does that")
     path.write_bytes(leaks.as_pprof(what))
-    done = subprocess.run(  # noqa: S603 - of this machine
+    done = subprocess.run(
         [go, "tool", "pprof", *options, path],
         capture_output=True,
         text=True,

@@ -1,0 +1,1 @@
+"""Tests with programs that are not Python's."""
