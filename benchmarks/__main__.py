@@ -103,7 +103,7 @@ def _list(benchmarks: Sequence[Benchmark]) -> None:
 def _chosen(
     benchmarks: Sequence[Benchmark], names: Sequence[str]
 ) -> list[tuple[Benchmark, Scenario]]:
-    """Return the scenarios that *names* name; all of them without names."""
+    """Return the scenarios that *names* name; without names, all but on request."""
     every = [(b, scenario) for b in benchmarks for scenario in b.scenarios]
     known = {b.name for b in benchmarks} | {f"{b.name}/{s.name}" for b, s in every}
     if unknown := [name for name in names if name not in known]:
@@ -113,7 +113,8 @@ def _chosen(
     return [
         (b, s)
         for b, s in every
-        if not names or {b.name, f"{b.name}/{s.name}"} & set(names)
+        if {b.name, f"{b.name}/{s.name}"} & set(names)
+        or (not names and not b.on_request)
     ]
 
 

@@ -155,6 +155,8 @@ class Benchmark:
     name: str
     scenarios: tuple[Scenario, ...]
     targets: tuple[Target, ...] = ()
+    on_request: bool = False
+    """Whether it runs only when it is named: it needs programs of its own."""
 
     def asked(self, scenario: Scenario, backend: Backend) -> set[str]:
         """Return the contenders of which a target wants to know something."""

@@ -29,6 +29,9 @@ class Watch(ABC):
         """Seconds, one per event; given by bodies that measure latencies."""
         self.held: int | None = None
         """Items that waited at most; given by bodies that count them."""
+        self.elsewhere: tuple[int, float, float] | None = None
+        """Items, and seconds of CPU time and on the clock that they took; given by
+        bodies whose work is done in another process."""
 
     def start(self) -> None:
         """Begin the measured part."""
@@ -81,6 +84,9 @@ class Stopwatch(Watch):
         if self.latencies:
             p50 = statistics.median(self.latencies)
             return Reading(contender, turn, items=1, wall=p50)
+        if self.elsewhere is not None:
+            items, cpu, wall = self.elsewhere
+            return Reading(contender, turn, items=items, cpu=cpu, wall=wall)
         return Reading(contender, turn, items=n, cpu=self._cpu, wall=self._wall)
 
 

@@ -339,6 +339,18 @@ def test_json_has_the_groups() -> None:
     assert group["advice"]["page"] == "docs/ticker.md"
 
 
+def test_json_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest groups have room in it; the others are counted."""
+    monkeypatch.setattr("safeconc.leaks._json.LONGEST", 3_000)
+    few = [entry(asyncio.sleep, f"/app/a.py:f{number}") for number in range(30)]
+    text = leaks.as_json(alive(*feeds(2), *few))
+    parsed = json.loads(text)
+
+    assert len(text) < 4_000
+    assert parsed["groups"][0]["count"] == 2
+    assert 1 < len(parsed["groups"]) == 31 - parsed["omitted"]
+
+
 def test_json_of_a_diff_has_the_changes() -> None:
     """With the counts of both sides."""
     parsed = json.loads(leaks.as_json(leaks.diff(alive(), alive(*feeds(2)))))

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from tests.services.conftest import TOKEN, Server, Tools, eventually, tool
+from tests.services.processes import TOKEN, Server, Tools, eventually, tool
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(120)]
 

@@ -1,6 +1,7 @@
 """A report for programs."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -15,6 +16,9 @@ SCHEMA: Final = "safeconc.leaks/1"
 
 GROUPS = 1_000
 """Groups that are written at most."""
+
+LONGEST = 900_000
+"""Characters that all groups together take at most."""
 
 FRAMES = 100
 """Calls of one stack, at most."""
@@ -52,15 +56,15 @@ def as_json(what: Snapshot | Diff) -> str:
     """
     if isinstance(what, Diff):
         snapshot = what.after
-        groups = [
+        groups = _fitting(
             _group(each.group) | {"count": each.after, "before": each.before}
             for each in what.changes[:GROUPS]
-        ]
+        )
         omitted = len(what.changes) - len(groups)
     else:
         snapshot = what
         found = grouped(snapshot.entries)
-        groups = [_group(group) for group in found[:GROUPS]]
+        groups = _fitting(map(_group, found[:GROUPS]))
         omitted = len(found) - len(groups)
     return json.dumps(
         {
@@ -71,6 +75,18 @@ def as_json(what: Snapshot | Diff) -> str:
             "notes": [one_line(note) for note in snapshot.notes],
         }
     )
+
+
+def _fitting(groups: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the groups from the first to the last that there is room for."""
+    room = LONGEST
+    fitting: list[dict[str, Any]] = []
+    for group in groups:
+        room -= len(json.dumps(group))
+        if room < 0:
+            break
+        fitting.append(group)
+    return fitting
 
 
 def _group(group: Group) -> dict[str, Any]:

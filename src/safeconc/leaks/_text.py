@@ -1,5 +1,7 @@
 """Text from strangers, made fit to be shown."""
 
+from itertools import filterfalse
+
 LINE = 120
 """Characters that a name takes at most."""
 
@@ -21,13 +23,9 @@ def one_line(value: object, limit: int = LINE) -> str:
     # First cut, then look; and by str's own methods: a subclass may have others.
     head = str.__getitem__(value, slice(limit + 1))
     if not str.isprintable(head):
-        head = "".join(map(_shown, head))
+        for character in filterfalse(str.isprintable, set(head)):
+            escaped = character.encode("unicode_escape").decode("ascii")
+            head = head.replace(character, escaped)
     if len(head) <= limit:
         return str(head)
     return f"{str.__getitem__(head, slice(limit - len(MORE)))}{MORE}"
-
-
-def _shown(character: str) -> str:
-    if character.isprintable():
-        return character
-    return character.encode("unicode_escape").decode("ascii")
