@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.inner import run as run  # noqa: PLC0414 - a fixture
+
 UVLOOP = os.environ.get("SAFECONC_TEST_LOOP") == "uvloop"
 """Run on uvloop, in real time: its clock cannot be replaced."""
 

@@ -19,8 +19,9 @@ import pytest
 
 from safeconc import leaks
 from safeconc.leaks import _origins, _private, _processes, _stacks
-from safeconc.leaks._check import end
+from safeconc.leaks._census import Census
 from safeconc.leaks._lost import Lost
+from safeconc.leaks._search import end
 from safeconc.leaks._stacks import Stacks
 from safeconc.leaks._tasks import Tasks
 from tests.conftest import UVLOOP
@@ -423,3 +424,11 @@ async def test_loop_without_a_handler_logs_as_ever(
         loop.set_exception_handler(before)
 
     assert "an example" in caplog.text
+
+
+def test_run_of_trio_that_is_not_found_is_noted() -> None:
+    """Its end is looked at from inside, so it should be there."""
+    census = Census()
+
+    assert not [*census.of_trio()]
+    assert census.notes == ["The tasks of a trio program could not be found."]

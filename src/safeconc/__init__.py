@@ -15,6 +15,7 @@ Layers, lowest first; a module imports only what stands before it::
     threads                         how threads wait, for their primitives to come
     leaks                           what outlived its owner
     antipatterns                    each vice beside its cure
+    pytest_plugin                   what a test left behind
     _demo                           runs them, and shows it
     __main__                        the command line
 """

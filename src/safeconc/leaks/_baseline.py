@@ -3,6 +3,7 @@
 import json
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, astuple, dataclass, fields, replace
 from os import PathLike
 from pathlib import Path
@@ -98,10 +99,14 @@ def write_baseline(path: str | PathLike[str], entries: Iterable[Entry]) -> None:
     go, lest what has been mended come back unseen; so let *entries* be all that one
     run of the whole suite has leaked.
     """
+    write_blocks(path, {told(Sight(entry)) for entry in entries})
+
+
+def write_blocks(path: str | PathLike[str], blocks: AbstractSet[Known]) -> None:
+    """Do the same with what :func:`told` has told of them."""
     file = Path(path)
     old = read_baseline(file) if file.exists() else []
     reasons = {replace(block, reason=TO_DO): block.reason for block in old}
-    blocks = {told(Sight(entry)) for entry in entries}
     text = _HEADER + "".join(
         _written(replace(block, reason=reasons.get(block, TO_DO)))
         for block in sorted(blocks, key=astuple)

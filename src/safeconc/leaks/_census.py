@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Executor
 from itertools import islice
-from threading import Thread
+from threading import Thread, get_ident
 from types import FrameType
 from typing import Any, TypeAlias, final
 from weakref import ref
@@ -60,7 +60,7 @@ class Census:
         self._frames: dict[int, FrameType] = {}
         self._stacks = Stacks()
         self._tasks = Tasks(self._stacks, self._frames)
-        self._loops = dict.fromkeys(loops)
+        self._loops = dict.fromkeys(loops, 0)
         self._trios: dict[int, Any] = {}
         self._executors: dict[int, Executor] = {}
 
@@ -75,8 +75,7 @@ class Census:
             marks.update(ref(timer.handle) for timer in _private.timers(loop) or ())
         for runner in self._trios.values():
             marks.update(map(ref, _private.trio_tasks(runner) or ()))
-        for holder in (*self._loops, *self._trios.values()):
-            marks.update(map(ref, _private.async_generators(holder) or ()))
+        marks |= self.generators()
         for thread in self._living_threads():
             if not _private.is_idle(self._frames.get(thread.ident or 0)):
                 marks.add(ref(thread))
@@ -102,6 +101,37 @@ class Census:
             yield from look(marks)
         yield tuple(self._others())
 
+    def of_loops(self) -> Iterator[Entry]:
+        """Yield what the loops hold of which one was told, and nothing else."""
+        tasks = {ref(task) for loop in self._loops for task in asyncio.all_tasks(loop)}
+        for crowd in self._tasks.asyncio(tasks - self._known):
+            yield from crowd
+        for loop in self._loops:
+            yield from self._timers(loop)
+            yield from self._async_generators(loop)
+
+    def of_trio(self) -> Iterator[Entry]:
+        """Yield what the run of trio holds that the caller is in, and nothing else."""
+        self._scan()
+        runner = self._trios.get(get_ident())
+        for crowd in self._tasks.trio(self._trio_marks(runner)):
+            yield from crowd
+        if runner is not None:
+            yield from self._async_generators(runner)
+
+    def generators(self) -> set[object]:
+        """Return marks of all open async generators, of the loops that were found."""
+        holders = (*self._loops, *self._trios.values())
+        found = (_private.async_generators(holder) or () for holder in holders)
+        marks: set[object] = {ref(each) for some in found for each in some}
+        return marks - self._known
+
+    def host_of(self, entry: Entry) -> Thread | None:
+        """Return the thread in whose loop a task or timer is, if it runs."""
+        ident = self._loops.get(_private.loop_with(entry.ref()), 0)
+        threads = threading.enumerate() if ident else ()
+        return next((thread for thread in threads if thread.ident == ident), None)
+
     def _marked_tasks(self) -> Iterator[tuple[_Look, set[Mark]]]:
         """Yield marks of tasks, and by whom to have them looked at."""
         yield self._tasks.asyncio, self._asyncio_marks() - self._known
@@ -124,19 +154,21 @@ class Census:
         """Find out what the threads are there for."""
         self._frames.update(sys._current_frames())
         for ident, inner in self._frames.items():
+            if ident == get_ident() and _is_at_rest():
+                continue
             frame: FrameType | None = inner
             while frame is not None:
                 if frame.f_code.co_name in _private.RUNNERS:
                     self._recognise(ident, frame)
                 frame = frame.f_back
         try:
-            self._loops[asyncio.get_running_loop()] = None
+            self._loops[asyncio.get_running_loop()] = get_ident()
         except RuntimeError:  # none here, or trio's
             pass
 
     def _recognise(self, ident: int, frame: FrameType) -> None:
         if (loop := _private.loop_of(frame)) is not None:
-            self._loops[loop] = None
+            self._loops[loop] = ident
         elif (runner := _private.trio_run_of(frame)) is not None:
             self._trios[ident] = runner
         elif (executor := _private.executor_of(frame)) is not None:
@@ -262,6 +294,18 @@ class Census:
                 continue
             state = "ended, and not waited for" if is_zombie(pid) else "running"
             yield Entry("process", command_of(pid) or str(pid), state, ident=pid)
+
+
+def _is_at_rest() -> bool:
+    """Tell whether the main thread is calling, and runs no loop.
+
+    The stack of a test is deep. To ask for hooks, which all loops install, is to know
+    without walking over it.
+    """
+    return (
+        sys.get_asyncgen_hooks()[0] is None
+        and threading.current_thread() is threading.main_thread()
+    )
 
 
 def mark_of(entry: Entry) -> object:

@@ -1,12 +1,12 @@
 """Look for leaks around a block, or right now; and say so, once all had their time."""
 
 import asyncio
-import gc
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from types import TracebackType
-from typing import Any, Self, final
+from typing import Self, final
 
 import anyio
 
@@ -15,9 +15,9 @@ from safeconc._loop import here, in_task
 from safeconc.leaks._census import Census
 from safeconc.leaks._lost import Lost
 from safeconc.leaks._model import Entry, Snapshot
-from safeconc.leaks._pauses import pauses
 from safeconc.leaks._report import report
 from safeconc.leaks._rules import Rule
+from safeconc.leaks._search import Search, Seen
 from safeconc.leaks._sieve import Sieve
 
 GRACE = 1.0
@@ -56,7 +56,7 @@ def find(*, ignore: Iterable[Rule] = (), grace: float = 0.0) -> Snapshot:
     :param grace: seconds to wait until nothing is left; without waiting if 0. A task
         cannot wait here, since the loop would stand still: there it must be 0.
     """
-    search = _Search((), ignore)
+    search = Search(lambda: _look(frozenset()), Sieve(ignore))
     if check_seconds("grace", grace) and in_task():
         raise RuntimeError(
             "find() in a task cannot wait for what is about to end, since the loop "
@@ -119,7 +119,7 @@ class check:  # noqa: N801 - used like a function
         self._grace = check_seconds("grace", grace)
         self._ignore = tuple(ignore)
         self._cancel = cancel
-        self._search: _Search | None = None
+        self._search: Search | None = None
         self._lost: Lost | None = None
 
     def __enter__(self) -> Self:
@@ -165,86 +165,30 @@ class check:  # noqa: N801 - used like a function
     def _begin(self) -> None:
         if self._search is not None:
             raise RuntimeError("this check has been used before; make a new one")
-        self._search = _Search(Census().marks(), self._ignore)
+        known = Census().marks()
+        self._search = Search(lambda: _look(known, self._lost), Sieve(self._ignore))
 
     def _end(self, exc: BaseException | None) -> Iterator[float]:
         """Yield how long to wait before each further look; raise what was found."""
         search = self._search
         assert search is not None
-        if self._lost is not None:
-            search.lost = self._lost.entries
-        if exc is None:
-            yield from search.verdict(self._grace, cancel=self._cancel)
-        elif isinstance(exc, Exception) and search.look():
-            exc.add_note(report(search.found))
-
-
-@final
-class _Search:
-    """Looks for what is new, until there is nothing or the time is up."""
-
-    found: Snapshot
-    """What the last look has found."""
-
-    def __init__(self, known: Iterable[object], ignore: Iterable[Rule]) -> None:
-        self.lost: Sequence[Entry] = ()
-        self._known = frozenset(known)
-        self._sieve = Sieve(ignore)
-
-    def look(self) -> bool:
-        """Look; True if anything was found."""
-        census = Census(self._known)
-        caller = _caller()
-        alive = [entry for entry in census if entry.ref() not in caller]
-        kept = self._sieve.sift((*alive, *self.lost)).kept
-        self.found = Snapshot(kept, time.time(), tuple(census.notes))
-        return bool(kept)
-
-    def rounds(self, grace: float) -> Iterator[float]:
-        """Look, and again after each pause that is yielded, while anything is left.
-
-        The collector runs only then: a clean end costs nothing.
-        """
-        if self.look():
-            gc.collect()
-            for pause in pauses(grace):
-                yield pause
-                if not self.look():
-                    return
-
-    def verdict(self, grace: float, *, cancel: bool) -> Iterator[float]:
-        """Do the same, and raise :exc:`LeakError` for what is left."""
-        yield from self.rounds(grace)
-        found = self.found
-        if not found.entries:
+        if exc is not None:
+            if isinstance(exc, Exception) and search.look():
+                exc.add_note(report(search.found))
             return
-        refused: list[Entry] = []
-        if cancel:
-            ended = end(found.entries)
-            yield from self.rounds(grace)
-            refused += [entry for entry in self.found.entries if entry.ref in ended]
-        raise LeakError(found, refused)
+        yield from search.rounds(self._grace)
+        if search.found.entries:
+            refused: list[Entry] = []
+            if self._cancel:
+                yield from search.end(self._grace, refused)
+            raise LeakError(search.found, refused)
 
 
-def end(entries: Iterable[Entry]) -> set[object]:
-    """Cancel what can be cancelled; return the marks of that."""
-    ended: set[object] = set()
-    for entry in entries:
-        thing: Any = entry.ref()
-        if isinstance(thing, (asyncio.Task, asyncio.TimerHandle)):
-            ended.add(entry.ref)
-            _cancel(thing)  # pyright: ignore[reportUnknownArgumentType] - of any result
-    return ended
-
-
-def _cancel(thing: "asyncio.Task[Any] | asyncio.TimerHandle") -> None:
-    if isinstance(thing, asyncio.TimerHandle):
-        thing.cancel()
-        return
-    try:
-        thing.get_loop().call_soon_threadsafe(thing.cancel)
-    except RuntimeError:  # the loop was closed meanwhile, and the task with it
-        pass
+def _look(known: AbstractSet[object], lost: Lost | None = None) -> Seen:
+    """See all but the caller, and what is known."""
+    census, caller = Census(known), _caller()
+    alive = [entry for entry in census if entry.ref() not in caller]
+    return (*alive, *(() if lost is None else lost.entries)), census.notes
 
 
 def _caller() -> tuple[object, ...]:

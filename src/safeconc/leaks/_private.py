@@ -44,10 +44,22 @@ def loop_of(frame: FrameType) -> asyncio.AbstractEventLoop | None:
     if code is _RUN_FOREVER:
         loop = frame.f_locals.get("self")
     elif code is _RUNNER_RUN:
-        loop = getattr(frame.f_locals.get("self"), "_loop", None)
+        loop = loop_of_runner(frame.f_locals.get("self"))
     else:
         return None
     return loop if isinstance(loop, asyncio.AbstractEventLoop) else None
+
+
+def loop_of_runner(runner: object) -> asyncio.AbstractEventLoop | None:
+    """Return the loop of a runner; to ask the runner itself would make one."""
+    return getattr(runner, "_loop", None)
+
+
+def loop_with(thing: object) -> Any:
+    """Return the loop of asyncio in which a task or a timer is."""
+    if isinstance(thing, asyncio.Task):
+        return thing.get_loop()
+    return getattr(thing, "_loop", None)
 
 
 def trio_run_of(frame: FrameType) -> Any:

@@ -207,7 +207,8 @@ class _Writer:
     def _footnotes(self, snapshot: Snapshot, shown: list[Group]) -> Iterator[str]:
         """Yield what the snapshot could not tell."""
         notes = [one_line(note, 400) for note in snapshot.notes[:NOTES]]
-        if any(group.created_at is None for group in shown):
+        installed = sys.get_coroutine_origin_tracking_depth() > 0
+        if not installed and any(map(_is_orphan, shown)):
             notes.append(_INSTALL)
         if notes:
             yield ""
@@ -215,6 +216,11 @@ class _Writer:
 
     def _paint(self, text: str, colour: str) -> str:
         return f"\x1b[{colour}m{text}\x1b[0m" if self._colour else text
+
+
+def _is_orphan(group: Group) -> bool:
+    """Tell whether it could be known who made them, and is not."""
+    return group.created_at is None and group.kind in {"task", "thread"}
 
 
 def _headline(title: str, groups: Sequence[Group]) -> str:
