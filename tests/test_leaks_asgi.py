@@ -345,6 +345,25 @@ async def test_the_page_shows_what_has_grown_since_the_last_look(
     assert b">7.0 s<" in second
 
 
+async def test_only_who_looks_at_the_page_has_looked(
+    finds: Callable[..., None],
+) -> None:
+    """What was scraped meanwhile does not count as shown."""
+    client = Client(debug_app())
+    task = Entry("task", "t", "waiting", age=7.0)
+    finds(task)
+    await client.get("/")
+    await anyio.sleep(20)
+    finds(task, task)
+    await client.get("/pprof/tasks")
+    await anyio.sleep(10)
+    finds(task, task, task)
+    _, _, body = await client.get("/")
+
+    assert b">change in 30.0 s<" in body
+    assert b'<td class="n up">+2<' in body
+
+
 def shown(look: Look) -> bytes:
     """Show a look."""
     return repr(look.snapshot).encode()

@@ -17,22 +17,33 @@ FRESH = 1.0
 
 @final
 class Look:
-    """What was alive at an instant, and how that compares with the look before."""
+    """What was alive at an instant, and how that compares with the last one shown.
+
+    A look that was taken for something else, a profile say, has not been counted, so
+    the one before it is still the last.
+    """
 
     def __init__(self, snapshot: Snapshot, at: float, before: "Look | None") -> None:
         self.snapshot: Snapshot | None = snapshot
         self.at = at
-        self.ago = None if before is None else at - before.at
-        self.counts: Mapping[Hashable, int] = {}
+        self.counts: Mapping[Hashable, int] | None = None
         self.bodies: dict[object, bytes] = {}
-        self._before = None if before is None else before.counts
+        self._before: tuple[float, Mapping[Hashable, int]] | None = None
+        if before is not None:
+            counts = before.counts
+            self._before = before._before if counts is None else (before.at, counts)
+
+    @property
+    def ago(self) -> float | None:
+        """How long before it the one was that it is compared with; None without one."""
+        return None if self._before is None else self.at - self._before[0]
 
     def rows(self) -> list[Row]:
         """Return the groups, the largest first."""
         assert self.snapshot is not None
         groups = by_lines(self.snapshot.entries)
         self.counts = {key: group.count for key, group in groups.items()}
-        before = self._before
+        before = None if self._before is None else self._before[1]
         rows = [
             Row(group, None if before is None else group.count - before.get(key, 0))
             for key, group in groups.items()
