@@ -14,6 +14,8 @@ from safeconc.pytest_plugin._owners import owning
 for _name in (
     "anyio._backends._asyncio",
     "concurrent.futures.thread",
+    "pytest_asyncio.plugin",
+    "pytest_trio.plugin",
     "safeconc.pytest_plugin",
     "unittest.mock",
 ):
@@ -22,12 +24,10 @@ for _name in (
 Run: TypeAlias = Callable[..., pytest.RunResult]
 """Runs pytest over a source, with options; see :func:`run`."""
 
-HERE = [
-    "-Wdefault",
-    "--assert=plain",
-    *(f"-pno:{each}" for each in ("cacheprovider", "randomly", "timeout", "pyleak")),
-]
-"""Without plugins that have nothing to do with us, and without filters of ours."""
+OTHERS = ("asyncio", "cacheprovider", "pyleak", "randomly", "timeout", "trio")
+
+HERE = ["-Wdefault", "--assert=plain", *(f"-pno:{each}" for each in OTHERS)]
+"""Without plugins that a test is not about, and without filters of ours."""
 
 AT_ONCE = "-o safeconc_leaks_grace=0"
 """For runs that are to leak: it is in vain to wait for what is left."""

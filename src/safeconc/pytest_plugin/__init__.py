@@ -2,7 +2,7 @@
 
 It is installed with safeconc, and off until one says ``safeconc_leaks = error`` in
 the settings, ``--leaks=error`` on the command line, or ``@pytest.mark.leakcheck`` on a
-test. ``docs/howto/adopt-in-a-suite.md`` tells the rest.
+test. ``docs/howto/adopt-in-an-existing-suite.md`` tells the rest.
 
 Layers, lowest first; a module imports only what stands before it::
 
