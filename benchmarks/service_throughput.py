@@ -52,7 +52,7 @@ def serve(run: Run, *, on: bool, latency: bool) -> None:
         load = partial(tools.load, server, connections=CONNECTIONS, path="/page")
         load(seconds=1).finish(1)
         if on:
-            stack.callback(scrape(server).set)
+            stack.callback(scrape(server))
         with run.watch:
             before = cpu_of(server.popen.pid)
             text = load(seconds=SECONDS).finish(SECONDS)
@@ -66,8 +66,8 @@ def serve(run: Run, *, on: bool, latency: bool) -> None:
         run.watch.elsewhere = requests, spent, seconds
 
 
-def scrape(server: Any) -> threading.Event:
-    """Look at it once a second, until the event is set."""
+def scrape(server: Any) -> Callable[[], None]:
+    """Look at it once a second, until what is returned is called."""
     over = threading.Event()
 
     def look() -> None:
@@ -75,8 +75,14 @@ def scrape(server: Any) -> threading.Event:
             server.get("/metrics")
             server.look("/")
 
-    threading.Thread(target=look, daemon=True).start()
-    return over
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+
+    def stop() -> None:
+        over.set()
+        thread.join()
+
+    return stop
 
 
 def read(text: str) -> tuple[int, float, float]:
