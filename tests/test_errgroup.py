@@ -12,7 +12,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from safeconc import Context, ErrGroup, ErrGroupStatistics, Task, check, current_context
+from safeconc import ErrGroup, ErrGroupStatistics, Task, check, current_context
 
 
 @pytest.fixture(params=[False, True], ids=["tasks", "workers"])
@@ -35,52 +35,6 @@ async def noop() -> None:
 # Results
 
 
-async def test_child_gives_its_result(reuse: bool) -> None:
-    """What the function returns is what the task returns, after the block as well."""
-    async with ErrGroup(limit=None, reuse=reuse) as group:
-        task = await group.go(give, 7)
-
-    assert task.result() == 7
-    assert task.exception() is None
-    assert task.done
-
-
-async def test_awaiting_a_child_waits_for_it(reuse: bool) -> None:
-    """An awaited task returns the result, whether it ended before or not."""
-    async with ErrGroup(limit=None, reuse=reuse) as group:
-        task = await group.go(give, 7)
-
-        assert not task.done
-        assert await task == 7
-        assert await task == 7
-
-
-async def test_result_of_a_running_child_is_refused(reuse: bool) -> None:
-    """Who asks too early is told to await the task."""
-    async with ErrGroup(limit=None, reuse=reuse) as group:
-        task = await group.go(give, 7)
-
-        with pytest.raises(anyio.TaskNotFinished, match="await"):
-            task.result()
-        with pytest.raises(anyio.TaskNotFinished, match="await"):
-            task.exception()
-
-
-async def test_many_may_await_one_child(reuse: bool) -> None:
-    """All who wait get the result."""
-    seen: list[int] = []
-
-    async def look() -> None:
-        seen.append(await first)
-
-    async with ErrGroup(limit=None, reuse=reuse) as group:
-        first = await group.go(give, 7)
-        for _ in range(3):
-            await group.go(look)
-
-    assert seen == [7, 7, 7]
-
-
 async def test_awaiter_that_gives_up_does_not_stop_the_child(reuse: bool) -> None:
     """Cancelling one who waits concerns nobody else."""
     async with ErrGroup(limit=None, reuse=reuse) as group:
@@ -90,17 +44,6 @@ async def test_awaiter_that_gives_up_does_not_stop_the_child(reuse: bool) -> Non
 
     assert scope.cancelled_caught
     assert task.exception() is None
-
-
-async def test_awaiter_that_gives_up_is_forgotten(reuse: bool) -> None:
-    """A long-lived child does not collect those who once waited for it."""
-    async with ErrGroup(limit=None, reuse=reuse) as group:
-        task = await group.go(anyio.sleep, 0.1)
-        for _ in range(3):
-            with anyio.move_on_after(0.01):
-                await task
-
-        assert not task._awaiters
 
 
 @pytest.mark.virtual_clock
@@ -113,14 +56,6 @@ async def test_block_waits_for_its_children(reuse: bool) -> None:
 
     assert all(task.done for task in tasks)
     assert anyio.current_time() - start == 3
-
-
-async def test_empty_block_is_fine(reuse: bool) -> None:
-    """A group need not start anything."""
-    async with ErrGroup(limit=1, reuse=reuse) as group:
-        pass
-
-    assert group.statistics() == ErrGroupStatistics(0, 0, 0, 0, 0)
 
 
 async def test_awaitable_that_is_no_coroutine_will_do(reuse: bool) -> None:
@@ -164,18 +99,6 @@ async def test_child_is_named_after_its_function(
         task = await group.go(fn)
 
     assert task.name == expected
-
-
-async def test_name_can_be_given(reuse: bool) -> None:
-    """A given name wins, whichever way the child is started."""
-    async with ErrGroup(limit=None, reuse=reuse) as group:
-        tasks = [
-            await group.go(noop, name="a"),
-            group.go_nowait(noop, name="b"),
-            await group.go_background(noop, name="c"),
-        ]
-
-    assert [task.name for task in tasks] == ["a", "b", "c"]
 
 
 async def test_repr_tells_name_and_state(reuse: bool) -> None:
@@ -226,17 +149,6 @@ async def test_never_more_children_than_the_limit(reuse: bool) -> None:
     assert len(seen) == 10
 
 
-async def test_no_limit_means_none(reuse: bool) -> None:
-    """With ``limit=None`` a hundred children run at once."""
-    async with ErrGroup(limit=None, reuse=reuse) as group:
-        for _ in range(100):
-            group.go_nowait(anyio.sleep_forever)
-        await anyio.wait_all_tasks_blocked()
-
-        assert group.statistics().running == 100
-        group.cancel()
-
-
 @pytest.mark.virtual_clock
 async def test_go_waits_for_a_free_slot(reuse: bool) -> None:
     """A full group slows its caller down: that is the backpressure."""
@@ -248,38 +160,6 @@ async def test_go_waits_for_a_free_slot(reuse: bool) -> None:
             starts.append(anyio.current_time() - start)
 
     assert starts == [0, 0, 10, 10, 20]
-
-
-async def test_go_nowait_would_block_when_full(reuse: bool) -> None:
-    """Who does not want to wait is told so, and nothing is started."""
-    async with ErrGroup(limit=1, reuse=reuse) as group:
-        group.go_nowait(give, 1)
-
-        with pytest.raises(anyio.WouldBlock):
-            group.go_nowait(give, 2)
-        assert group.statistics().started == 1
-
-
-async def test_slots_are_given_in_the_order_of_asking(reuse: bool) -> None:
-    """The line is first in, first out."""
-    order: list[int] = []
-
-    async def ask(group: ErrGroup, number: int) -> None:
-        await group.go(note, number)
-
-    async def note(number: int) -> None:
-        order.append(number)
-        await checkpoint()
-
-    async with ErrGroup(limit=1, reuse=reuse) as group:
-        blocker = await group.go(anyio.sleep_forever)
-        async with anyio.create_task_group() as askers:
-            for number in range(5):
-                askers.start_soon(ask, group, number)
-                await anyio.wait_all_tasks_blocked()
-            blocker.cancel()
-
-    assert order == [0, 1, 2, 3, 4]
 
 
 async def test_newcomer_does_not_barge(reuse: bool) -> None:
@@ -297,25 +177,6 @@ async def test_newcomer_does_not_barge(reuse: bool) -> None:
                 group.go_nowait(give, 2)
 
 
-async def test_cancelled_go_leaves_the_line(reuse: bool) -> None:
-    """A cancelled call starts nothing and takes no place."""
-    ran: list[int] = []
-
-    async def note() -> None:
-        ran.append(1)
-
-    async with ErrGroup(limit=1, reuse=reuse) as group:
-        blocker = await group.go(anyio.sleep_forever)
-        with anyio.move_on_after(0.01) as scope:
-            await group.go(note)
-        waiting = group.statistics().waiting
-        blocker.cancel()
-
-    assert scope.cancelled_caught
-    assert waiting == 0
-    assert ran == []
-
-
 async def test_failed_call_of_the_function_gives_the_slot_back(reuse: bool) -> None:
     """A call that never made a child takes no slot and fails nobody."""
     async with ErrGroup(limit=1, reuse=reuse) as group:
@@ -324,92 +185,6 @@ async def test_failed_call_of_the_function_gives_the_slot_back(reuse: bool) -> N
         task = group.go_nowait(give, 1)
 
     assert task.result() == 1
-
-
-async def test_member_may_start_its_siblings(reuse: bool) -> None:
-    """An accept loop waits in ``go`` of the group that it is a child of."""
-    served: list[int] = []
-
-    async def serve(connection: int) -> None:
-        await anyio.sleep(0.01)
-        served.append(connection)
-
-    async def accept() -> None:
-        for connection in range(5):
-            await group.go(serve, connection)
-
-    async with ErrGroup(limit=2, reuse=reuse) as group:
-        await group.go(accept)
-
-    assert served == [0, 1, 2, 3, 4]
-
-
-async def test_member_of_a_group_of_one_cannot_wait_for_a_slot(reuse: bool) -> None:
-    """The only holder that waits for a second slot waits for itself."""
-
-    async def ask() -> None:
-        await group.go(noop)
-
-    group = ErrGroup(limit=1, reuse=reuse)
-    with pytest.raises(RuntimeError, match=r"every slot .* ask"):
-        async with group:
-            await group.go(ask, name="ask")
-
-
-@pytest.mark.virtual_clock
-async def test_circle_of_waiting_members_is_refused_by_name(reuse: bool) -> None:
-    """When all slots' holders wait in ``go``, the last call names them."""
-
-    async def ask(delay: int) -> None:
-        await anyio.sleep(delay)
-        await group.go(noop)
-
-    group = ErrGroup(limit=3, reuse=reuse)
-    with pytest.raises(RuntimeError, match=r"limit 3.*: a, b, c;") as caught:
-        async with group:
-            for delay, name in enumerate("abc", 1):
-                await group.go(ask, delay, name=name)
-
-    assert "second group" in str(caught.value)
-
-
-@pytest.mark.virtual_clock
-async def test_one_holder_that_works_breaks_the_circle(reuse: bool) -> None:
-    """While one holder does not wait, its slot will come free."""
-    ran: list[int] = []
-
-    async def ask(number: int) -> None:
-        await group.go(note, number)
-
-    async def note(number: int) -> None:
-        ran.append(number)
-
-    async with ErrGroup(limit=3, reuse=reuse) as group:
-        await group.go(anyio.sleep, 5)
-        await group.go(ask, 1)
-        await group.go(ask, 2)
-
-    assert sorted(ran) == [1, 2]
-
-
-@pytest.mark.virtual_clock
-async def test_others_who_wait_make_no_circle(reuse: bool) -> None:
-    """The body and services wait in ``go`` and hold no slot meanwhile."""
-    ran: list[int] = []
-
-    async def note(number: int) -> None:
-        ran.append(number)
-
-    async def serve() -> None:
-        await group.go(note, 1)
-
-    async with ErrGroup(limit=1, reuse=reuse) as group:
-        await group.go(anyio.sleep, 5)
-        await group.go_background(serve)
-        await anyio.wait_all_tasks_blocked()
-        await group.go(note, 2)
-
-    assert ran == [1, 2]
 
 
 @pytest.mark.virtual_clock
@@ -432,20 +207,6 @@ async def test_holder_that_gave_up_waiting_is_in_no_circle(reuse: bool) -> None:
     assert task.exception() is None
 
 
-async def test_waiting_in_another_group_is_no_circle(reuse: bool) -> None:
-    """Slots of one group are no slots of another."""
-
-    async def nest() -> None:
-        async with ErrGroup(limit=1, reuse=reuse) as inner:
-            await inner.go(anyio.sleep, 0.01)
-            await inner.go(noop)
-
-    async with ErrGroup(limit=1, reuse=reuse) as group:
-        task = await group.go(nest)
-
-    assert task.exception() is None
-
-
 # Services
 
 
@@ -460,18 +221,6 @@ async def test_background_child_is_not_waited_for(reuse: bool) -> None:
     assert anyio.current_time() - start == 3
     with pytest.raises(anyio.TaskCancelled):
         service.result()
-
-
-async def test_background_child_takes_no_slot(reuse: bool) -> None:
-    """Services run beside a full group."""
-    async with ErrGroup(limit=1, reuse=reuse) as group:
-        await group.go(anyio.sleep, 0.01)
-        await group.go_background(anyio.sleep_forever)
-        await group.go_background(anyio.sleep_forever)
-
-        assert group.statistics() == ErrGroupStatistics(
-            running=1, background=2, waiting=0, started=3, failed=0
-        )
 
 
 async def test_background_child_is_awaited_when_stopped(reuse: bool) -> None:
@@ -492,16 +241,6 @@ async def test_background_child_is_awaited_when_stopped(reuse: bool) -> None:
         await anyio.wait_all_tasks_blocked()
 
     assert tidy
-
-
-async def test_background_child_may_end_early(reuse: bool) -> None:
-    """A service that returns has its result, and ends nothing else."""
-    async with ErrGroup(limit=None, reuse=reuse) as group:
-        service = await group.go_background(give, 1)
-        await group.go(anyio.sleep, 0.01)
-
-    assert service.result() == 1
-    assert group.statistics().background == 0
 
 
 @pytest.mark.virtual_clock
@@ -547,25 +286,6 @@ async def test_statistics_count_what_there_is(reuse: bool) -> None:
 
 
 VAR: ContextVar[str] = ContextVar("VAR", default="unset")
-
-
-async def test_child_sees_the_contextvars_of_its_caller(reuse: bool) -> None:
-    """A child runs in a copy made when it was asked for."""
-    seen: list[str] = []
-
-    async def look() -> None:
-        await checkpoint()
-        seen.append(VAR.get())
-
-    async with ErrGroup(limit=1, reuse=reuse) as group:
-        for value in ("a", "b", "c"):
-            VAR.set(value)
-            await group.go(look)
-        await group.go_background(look)
-        VAR.set("later")
-        await group.go(anyio.sleep, 0.01)
-
-    assert seen == ["a", "b", "c", "c"]
 
 
 async def test_what_a_child_sets_nobody_else_sees(reuse: bool) -> None:
@@ -648,15 +368,6 @@ async def test_ambient_context_of_a_child_is_the_groups(reuse: bool) -> None:
         await anyio.wait_all_tasks_blocked()
 
     assert seen == [group.context, group.context]
-
-
-async def test_child_outlives_a_narrower_context_of_its_caller(reuse: bool) -> None:
-    """A child started inside a nested context does not end with that one."""
-    async with ErrGroup(limit=None, reuse=reuse) as group:
-        async with Context():
-            task = await group.go(give, 1)
-
-    assert task.result() == 1
 
 
 async def test_thread_of_a_child_sees_the_groups_end(reuse: bool) -> None:
@@ -804,46 +515,12 @@ async def _note(seen: list[int], count: Callable[[], int]) -> None:
 # Bad input
 
 
-@pytest.mark.parametrize("limit", [0, -1])
-def test_limit_below_one_is_refused(reuse: bool, limit: int) -> None:
-    """There is no group of nobody."""
-    with pytest.raises(ValueError, match=f"at least 1, not {limit}"):
-        ErrGroup(limit=limit, reuse=reuse)
-
-
-@pytest.mark.parametrize("limit", [True, 1.5, "2"])
-def test_limit_must_be_a_whole_number(reuse: bool, limit: Any) -> None:
-    """A bool is no number, and half a child none either."""
-    with pytest.raises(TypeError, match=f"whole number.*, not {limit!r}"):
-        ErrGroup(limit=limit, reuse=reuse)
-
-
-def test_limit_must_be_given() -> None:
-    """There is no default: who wants no bound says so."""
-    with pytest.raises(TypeError, match="limit"):
-        ErrGroup()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-
-
-def test_errors_is_one_of_two() -> None:
-    """An unknown mode is refused at once, with the known ones."""
-    with pytest.raises(ValueError, match='"first" or "group", not \'x\''):
-        ErrGroup(limit=None, errors="x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-
-
 METHODS = pytest.mark.parametrize("method", ["go", "go_nowait", "go_background"])
 
 
 async def _start(group: ErrGroup, method: str, fn: Any) -> Any:
     made = getattr(group, method)(fn)
     return made if method == "go_nowait" else await made
-
-
-@METHODS
-async def test_coroutine_object_is_refused(reuse: bool, method: str) -> None:
-    """Who passes a call instead of a function is shown how, and hears no warning."""
-    async with ErrGroup(limit=None, reuse=reuse) as group:
-        with pytest.raises(TypeError, match=r"coroutine give\(\); .*: \(give, "):
-            await _start(group, method, give(1))
 
 
 @METHODS
@@ -854,47 +531,6 @@ async def test_sync_function_is_refused(reuse: bool, method: str) -> None:
             await _start(group, method, lambda: 7)
 
     assert group.statistics().running == group.statistics().background == 0
-
-
-@METHODS
-async def test_what_cannot_be_called_is_refused(reuse: bool, method: str) -> None:
-    """Anything else is called by its name."""
-    async with ErrGroup(limit=None, reuse=reuse) as group:
-        with pytest.raises(TypeError, match="coroutine function, not 7"):
-            await _start(group, method, 7)
-
-
-@METHODS
-async def test_starting_before_the_block_is_refused(reuse: bool, method: str) -> None:
-    """A group that has not been entered starts nothing."""
-    group = ErrGroup(limit=None, reuse=reuse)
-
-    with pytest.raises(RuntimeError, match="has not been entered"):
-        await _start(group, method, noop)
-
-
-@METHODS
-async def test_starting_after_the_end_is_refused(reuse: bool, method: str) -> None:
-    """A group that is over starts nothing, and says where to start children."""
-    async with ErrGroup(limit=None, reuse=reuse, name="crawl") as group:
-        pass
-
-    with pytest.raises(RuntimeError, match=r"'crawl' has ended; .* 'async with' block"):
-        await _start(group, method, noop)
-
-
-@METHODS
-async def test_starting_after_a_failure_is_refused(reuse: bool, method: str) -> None:
-    """The refusal names the error that ended the group, and carries it as cause."""
-    error = ValueError("no")
-    group = ErrGroup(limit=None, reuse=reuse)
-    with pytest.raises(ValueError, match="no"):
-        async with group:
-            raise error
-
-    with pytest.raises(RuntimeError, match=r"failed .*ValueError\('no'\)") as caught:
-        await _start(group, method, noop)
-    assert caught.value.__cause__ is error
 
 
 @METHODS
@@ -920,28 +556,6 @@ async def test_starting_after_a_cancellation_is_refused(
     assert refused == [
         "this ErrGroup has ended; start work inside its 'async with' block"
     ]
-
-
-async def test_waiting_outside_ends_with_the_group(reuse: bool) -> None:
-    """Who waits for a slot from outside the block is refused when the group ends."""
-    refused: list[str] = []
-
-    async def ask() -> None:
-        try:
-            await group.go(noop)
-        except RuntimeError as exc:
-            refused.append(str(exc))
-
-    group = ErrGroup(limit=1, reuse=reuse)
-    async with anyio.create_task_group() as outside:
-        async with group:
-            await group.go(anyio.sleep_forever)
-            outside.start_soon(ask)
-            await anyio.wait_all_tasks_blocked()
-            group.cancel()
-
-    assert len(refused) == 1
-    assert group.statistics().started == 1
 
 
 async def test_foreign_task_may_start_children(reuse: bool) -> None:
@@ -998,42 +612,6 @@ async def test_starting_from_another_loop_is_refused(reuse: bool, method: str) -
 
     assert len(refused) == 2
     assert all("'ours' belongs to another event loop" in text for text in refused)
-
-
-async def test_group_has_one_block(reuse: bool) -> None:
-    """A group is entered once, during its block and after it."""
-    async with ErrGroup(limit=None, reuse=reuse) as group:
-        with pytest.raises(RuntimeError, match="entered before"):
-            async with group:
-                pytest.fail("entered twice")
-
-    with pytest.raises(RuntimeError, match="entered before"):
-        async with group:
-            pytest.fail("entered twice")
-
-
-@pytest.mark.parametrize("cause", ["text", 1, ValueError])
-async def test_cause_must_be_an_exception(reuse: bool, cause: Any) -> None:
-    """``cancel`` takes an exception and nothing else; a refused call ends nothing."""
-    async with ErrGroup(limit=None, reuse=reuse) as group:
-        with pytest.raises(TypeError, match="cause must be an exception"):
-            group.cancel(cause)
-        task = await group.go(give, 1)
-
-    assert task.result() == 1
-
-
-async def test_child_that_awaits_itself_is_told(reuse: bool) -> None:
-    """It would wait for ever, so it raises at once."""
-    tasks: list[Task[Any]] = []
-
-    async def wait() -> None:
-        await checkpoint()
-        await tasks[0]
-
-    with pytest.raises(RuntimeError, match="awaits itself"):
-        async with ErrGroup(limit=None, reuse=reuse) as group:
-            tasks.append(await group.go(wait))
 
 
 async def test_child_cancelled_before_it_began_does_not_begin(reuse: bool) -> None:

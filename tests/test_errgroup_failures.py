@@ -51,36 +51,6 @@ async def fail_when_stopped(error: BaseException) -> None:
 # The first error
 
 
-async def test_error_of_a_child_is_raised_itself(reuse: bool) -> None:
-    """What comes out of the block is that very object, not wrapped in anything."""
-    error = ValueError("no")
-
-    group = ErrGroup(limit=None, reuse=reuse)
-    with pytest.raises(ValueError, match="no") as caught:
-        async with group:
-            await group.go(fail, error)
-
-    assert caught.value is error
-    assert group.errors == (error,)
-    assert not hasattr(error, "__notes__")
-
-
-async def test_error_of_the_body_is_raised_itself(reuse: bool) -> None:
-    """The body is a member like the others."""
-    error = ValueError("no")
-    tasks: list[Task[None]] = []
-
-    group = ErrGroup(limit=None, reuse=reuse)
-    with pytest.raises(ValueError, match="no") as caught:
-        async with group:
-            tasks.append(await group.go(anyio.sleep_forever))
-            raise error
-
-    assert caught.value is error
-    assert group.errors == (error,)
-    assert _outcome(tasks[0]) == "cancelled"
-
-
 @pytest.mark.virtual_clock
 async def test_first_error_ends_siblings_and_body_at_once(reuse: bool) -> None:
     """Nobody goes on when one has failed."""
@@ -98,18 +68,6 @@ async def test_first_error_ends_siblings_and_body_at_once(reuse: bool) -> None:
 
     assert anyio.current_time() - start == 1
     assert [_outcome(task) for task in tasks] == ["cancelled", "cancelled"]
-
-
-async def test_error_is_the_cause_of_the_contexts_end(reuse: bool) -> None:
-    """Threads and nested contexts can learn why they were stopped."""
-    error = ValueError("no")
-
-    group = ErrGroup(limit=None, reuse=reuse)
-    with pytest.raises(ValueError, match="no"):
-        async with group:
-            await group.go(fail, error)
-
-    assert group.context.cause is error
 
 
 async def test_later_errors_are_kept(reuse: bool) -> None:
@@ -148,16 +106,6 @@ async def test_error_group_has_all(reuse: bool) -> None:
     assert caught.value.exceptions == (first, second)
 
 
-async def test_error_group_of_one(reuse: bool) -> None:
-    """A single error comes in a group, too, so ``except*`` always fits."""
-    group = ErrGroup(limit=None, reuse=reuse, errors="group")
-    with pytest.raises(ExceptionGroup) as caught:
-        async with group:
-            await group.go(fail, ValueError("no"))
-
-    assert len(caught.value.exceptions) == 1
-
-
 @pytest.mark.parametrize("errors", ["first", "group"])
 async def test_cancellation_we_caused_is_no_error(reuse: bool, errors: Any) -> None:
     """Siblings that were stopped are not counted among the failures."""
@@ -169,38 +117,6 @@ async def test_cancellation_we_caused_is_no_error(reuse: bool, errors: Any) -> N
             await group.go(fail, ValueError("no"))
 
     assert len(group.errors) == 1
-
-
-async def test_cancellation_inside_a_group_of_errors_is_taken_out(reuse: bool) -> None:
-    """A task group in a child mixes errors with our cancellation: only they stay."""
-
-    async def nest() -> None:
-        cancelled = anyio.get_cancelled_exc_class()
-        try:
-            await anyio.sleep_forever()
-        except cancelled as exc:
-            raise BaseExceptionGroup("mixed", [KeyError("2"), exc]) from None
-
-    group = ErrGroup(limit=None, reuse=reuse)
-    with pytest.raises(ValueError, match="1"):
-        async with group:
-            await group.go(nest)
-            await group.go(fail, ValueError("1"))
-
-    assert repr(group.errors[1]) == "ExceptionGroup('mixed', [KeyError('2')])"
-
-
-async def test_failing_service_fails_the_group(reuse: bool) -> None:
-    """A background child's error is an error."""
-    error = ValueError("no")
-
-    group = ErrGroup(limit=None, reuse=reuse)
-    with pytest.raises(ValueError, match="no") as caught:
-        async with group:
-            await group.go_background(fail, error)
-            await anyio.sleep(100)
-
-    assert caught.value is error
 
 
 async def test_service_that_fails_when_stopped_fails_the_group(reuse: bool) -> None:
@@ -216,50 +132,7 @@ async def test_service_that_fails_when_stopped_fails_the_group(reuse: bool) -> N
     assert caught.value is error
 
 
-async def test_nested_group_reports_once(reuse: bool) -> None:
-    """An error passes through blocks as the same object, with one entry in each."""
-    error = ValueError("no")
-
-    async def nest() -> None:
-        async with ErrGroup(limit=None, reuse=reuse) as inner:
-            await inner.go(fail, error)
-            await anyio.sleep_forever()
-
-    outer = ErrGroup(limit=None, reuse=reuse)
-    with pytest.raises(ValueError, match="no") as caught:
-        async with outer:
-            await outer.go(nest)
-
-    assert caught.value is error
-    assert outer.errors == (error,)
-    assert not hasattr(error, "__notes__")
-
-
 # Awaiting a child that did not return
-
-
-async def test_awaiter_of_a_failed_child_gets_that_very_error(reuse: bool) -> None:
-    """And the block reports it once, though the body let it through as well."""
-    error = ValueError("no")
-    seen: list[BaseException] = []
-    tasks: list[Task[None]] = []
-
-    group = ErrGroup(limit=None, reuse=reuse)
-    with pytest.raises(ValueError, match="no") as caught:
-        async with group:
-            tasks.append(await group.go(fail, error))
-            try:
-                await tasks[0]
-            except ValueError as exc:
-                seen.append(exc)
-                raise
-
-    assert seen == [error]
-    assert caught.value is error
-    assert group.errors == (error,)
-    assert tasks[0].exception() is error
-    with pytest.raises(ValueError, match="no"):
-        tasks[0].result()
 
 
 async def test_awaiter_that_handles_the_error_cannot_save_the_block(
@@ -276,20 +149,6 @@ async def test_awaiter_that_handles_the_error_cannot_save_the_block(
                 pass
             await anyio.sleep(0.01)
             pytest.fail("went on after a failure")
-
-
-async def test_cancelled_child_says_so(reuse: bool) -> None:
-    """The result of a cancelled child is an ordinary error that names it."""
-    async with ErrGroup(limit=None, reuse=reuse) as group:
-        task = await group.go(anyio.sleep_forever, name="nap")
-        await anyio.wait_all_tasks_blocked()
-        task.cancel()
-        with pytest.raises(anyio.TaskCancelled, match="nap was cancelled"):
-            await task
-
-    assert task.done
-    with pytest.raises(anyio.TaskCancelled, match="nap was cancelled"):
-        task.exception()
 
 
 async def test_awaiter_that_is_cancelled_with_the_child_is_cancelled(
@@ -376,49 +235,6 @@ def _outcome(task: Task[None]) -> str:
     return "done"
 
 
-async def test_cancelling_a_finished_child_changes_nothing(reuse: bool) -> None:
-    """What has ended stays as it is."""
-
-    async def give() -> int:
-        return 7
-
-    async with ErrGroup(limit=None, reuse=reuse) as group:
-        task = await group.go(give)
-        await task
-        task.cancel()
-        assert task.result() == 7
-
-    task.cancel()
-    assert task.result() == 7
-
-
-async def test_child_that_finishes_all_the_same_has_its_result(reuse: bool) -> None:
-    """A cancellation that came too late is not told of."""
-
-    async def stubborn() -> int:
-        with anyio.CancelScope(shield=True):
-            await anyio.sleep(0.05)
-        return 7
-
-    async with ErrGroup(limit=None, reuse=reuse) as group:
-        task = await group.go(stubborn)
-        await anyio.wait_all_tasks_blocked()
-        task.cancel()
-
-    assert task.result() == 7
-    assert repr(task).endswith("finished>")
-
-
-async def test_child_that_fails_when_cancelled_fails_the_group(reuse: bool) -> None:
-    """An error in a child's cleanup is an error."""
-    group = ErrGroup(limit=None, reuse=reuse)
-    with pytest.raises(ValueError, match="no"):
-        async with group:
-            task = await group.go(fail_when_stopped, ValueError("no"))
-            await anyio.wait_all_tasks_blocked()
-            task.cancel()
-
-
 async def test_child_may_cancel_its_own_task(reuse: bool) -> None:
     """That is asked for, so it is no failure, and it ends at its next wait."""
     own: list[Task[None]] = []
@@ -467,7 +283,7 @@ def _from_signal_handler(group: ErrGroup) -> Callable[[], object]:
 
 
 @pytest.mark.parametrize("way", [_from_task, _from_thread, _from_signal_handler])
-async def test_cancel_is_quiet(
+async def test_cancel_from_anywhere_is_quiet(
     reuse: bool, way: Callable[[ErrGroup], Callable[[], object]]
 ) -> None:
     """Children and body are stopped and nothing is raised, whoever asked for it."""
@@ -492,31 +308,6 @@ async def test_cancel_wakes_a_loop_that_sleeps(reuse: bool) -> None:
         await anyio.sleep_forever()
 
     assert group.context.done
-
-
-async def test_cancel_from_a_child(reuse: bool) -> None:
-    """A child may end the whole block."""
-
-    async def stop() -> None:
-        group.cancel()
-        await anyio.sleep_forever()
-
-    async with ErrGroup(limit=None, reuse=reuse) as group:
-        await group.go(stop)
-        await anyio.sleep_forever()
-
-    assert group.errors == ()
-
-
-async def test_cancel_is_idempotent(reuse: bool) -> None:
-    """The first call says True and decides about the cause."""
-    cause = ValueError("enough")
-    async with ErrGroup(limit=None, reuse=reuse) as group:
-        first, second = group.cancel(cause), group.cancel(KeyError())
-
-    assert (first, second) == (True, False)
-    assert group.context.cause is cause
-    assert group.cancel() is False
 
 
 async def test_cancel_of_a_block_that_waits_for_children(reuse: bool) -> None:
@@ -547,16 +338,6 @@ async def test_cancel_before_the_block(reuse: bool) -> None:
         pytest.fail("started a child after the end")
 
     assert ran == []
-
-
-async def test_error_after_cancel_is_raised(reuse: bool) -> None:
-    """What fails while it is being stopped is a failure."""
-    group = ErrGroup(limit=None, reuse=reuse)
-    with pytest.raises(ValueError, match="no"):
-        async with group:
-            await group.go(fail_when_stopped, ValueError("no"))
-            await anyio.wait_all_tasks_blocked()
-            group.cancel()
 
 
 # The context's parents

@@ -11,7 +11,8 @@ import anyio.from_thread
 import pytest
 
 from safeconc import current_context, to_thread
-from safeconc._to_thread import FRAMES, _Call
+from safeconc._stuck import FRAMES
+from safeconc._to_thread import _Call
 from tests.together import hold_the_clock, in_thread
 
 pytestmark = pytest.mark.virtual_clock

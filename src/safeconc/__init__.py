@@ -4,12 +4,14 @@ Layers, lowest first; a module imports only what stands before it::
 
     _policy                         decisions without waiting
     _loop  _limit  _waiter          what we need of an event loop
-    _parker                         and what of a thread
+    _parker  _stuck                 and what of a thread
+    _callables                      what is to be called
     _registration                   what is called at an end
     _context                        a deadline and a cause
-    _siblings                       members that fail together
+    _block  _child                  members that fail together
+    _siblings                       the same for tasks
     _crew  _progress                who runs them, and who watches
-    _run  _tree                     items in, results out
+    _fan  _run  _tree               items in, results out
     _errgroup  _fanout  _to_thread  the primitives
     _channel  _depthpool  _ticker
     threads                         how threads wait, for their primitives to come
@@ -21,6 +23,7 @@ Layers, lowest first; a module imports only what stands before it::
 """
 
 from safeconc._channel import Channel, ChannelClosed, ChannelStatistics, consume
+from safeconc._child import ErrGroupStatistics
 from safeconc._context import (
     Context,
     ContextCancelled,
@@ -30,12 +33,12 @@ from safeconc._context import (
     current_context,
 )
 from safeconc._depthpool import DepthPool, crawl
-from safeconc._errgroup import ErrGroup, ErrGroupStatistics, Task
+from safeconc._errgroup import ErrGroup, Task
+from safeconc._fan import FanOutStatistics
 from safeconc._fanout import FanOut, fan_out
 from safeconc._policy._frontier import FrontierFull
 from safeconc._policy._ticks import Tick
 from safeconc._registration import Registration
-from safeconc._run import FanOutStatistics
 from safeconc._ticker import Ticker, every
 from safeconc._to_thread import to_thread
 from safeconc._tree import DepthPoolStatistics, Job, Visit

@@ -526,6 +526,15 @@ class Context(Node):
         finally:
             del error
 
+    def _explains(self, error: BaseException) -> bool:
+        """Tell whether *error* is how its end shows in a thread.
+
+        A context below ends with this one and says the same.
+        """
+        if not self.done or self._ending[0] is LEFT:
+            return False
+        return type(error) is type(self.err)
+
     def _own_clock(self) -> Clock:
         if self._clock is None:
             loop = here()

@@ -169,9 +169,7 @@ class DepthPool(Generic[T, R]):
     async def __aenter__(self) -> Self:
         siblings = self._tree.siblings
         if self._entered:
-            raise RuntimeError(
-                f"{siblings.label} has been entered before; make a new one"
-            )
+            siblings.refuse_reuse("make a new one")
         self._entered = True
         await siblings.__aenter__()
         self._tree.begin()
@@ -193,10 +191,7 @@ class DepthPool(Generic[T, R]):
 
     def __aiter__(self) -> AsyncIterator[Visit[T, R]]:
         if not self._entered:
-            raise RuntimeError(
-                f"{self._tree.siblings.label} has not been entered; iterate inside "
-                "'async with DepthPool(...) as pool'"
-            )
+            self._tree.siblings.refuse_unentered("iterate")
         return _Visits(self._tree)
 
 

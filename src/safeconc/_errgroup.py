@@ -4,12 +4,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from contextvars import Context as ContextVars
 from contextvars import copy_context
-from dataclasses import dataclass
-from functools import partial
 from types import TracebackType
 from typing import (
     Any,
-    Generic,
     Protocol,
     Self,
     TypeAlias,
@@ -20,8 +17,15 @@ from typing import (
 
 import anyio
 from anyio.lowlevel import checkpoint
+from typing_extensions import override
 
-from safeconc._context import Context, spend
+from safeconc._callables import name_of
+from safeconc._child import (
+    Child,
+    Group,
+    circle_error,
+)
+from safeconc._context import spend
 from safeconc._crew import Crew, Job, Worker
 from safeconc._limit import check_limit
 from safeconc._loop import running_loop
@@ -45,27 +49,6 @@ _ENDED = object()
 """Handed to who waits for a slot when there will be none any more."""
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class ErrGroupStatistics:
-    """A snapshot of a group, safe to keep and to compare."""
-
-    running: int
-    """Children that hold a slot: started, or about to be."""
-
-    background: int
-    """Children of :meth:`ErrGroup.go_background` that have not ended."""
-
-    waiting: int
-    """Calls of :meth:`ErrGroup.go` that wait for a slot."""
-
-    started: int
-    """Children of both kinds, since the group was opened."""
-
-    failed: int
-    """Errors so far, the body's own included."""
-
-
 class _Cancellable(Protocol):
     """What runs a child: a task of its own, or a worker."""
 
@@ -73,7 +56,7 @@ class _Cancellable(Protocol):
 
 
 @final
-class Task(Generic[R_co]):
+class Task(Child[R_co]):
     """A child of an :class:`ErrGroup`: its result, when there is one.
 
     Awaiting it waits for the child and returns its result or raises its error,
@@ -82,61 +65,15 @@ class Task(Generic[R_co]):
     look like the awaiter's own.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_awaiters",
-        "_cancelled",
-        "_done",
-        "_error",
-        "_group",
-        "_name",
-        "_runner",
-        "_value",
-    )
+    __slots__ = ("_awaiters", "_group", "_runner")
+
+    WAITING = "'await' the task"
 
     def __init__(self, group: "ErrGroup", name: str) -> None:
+        super().__init__(name)
         self._group = group
-        self._name = name
-        self._done = False
-        self._cancelled = False
-        self._value: R_co | None = None
-        self._error: BaseException | None = None
         self._awaiters: dict[Waiter, None] | None = None
         self._runner: _Cancellable | None = None
-
-    @property
-    def name(self) -> str:
-        """The name given to :meth:`ErrGroup.go`, else the function's."""
-        return self._name
-
-    @property
-    def done(self) -> bool:
-        """Whether the child has ended: returned, failed or been cancelled."""
-        return self._done
-
-    def result(self) -> R_co:
-        """Return the child's result, or raise its error.
-
-        Raises :exc:`anyio.TaskNotFinished` while it runs, and
-        :exc:`anyio.TaskCancelled` if it was cancelled.
-        """
-        error = self.exception()
-        if error is not None:
-            raise error
-        return self._value  # type: ignore[return-value]
-
-    def exception(self) -> BaseException | None:
-        """Return the child's error, or None if it has none.
-
-        Raises what :meth:`result` raises for a child that runs or was cancelled.
-        """
-        if not self._done:
-            raise anyio.TaskNotFinished(
-                f"{self._name} has not ended; 'await' the task to wait for it"
-            )
-        if self._error is None and self._cancelled:
-            raise anyio.TaskCancelled(f"{self._name} was cancelled")
-        return self._error
 
     def cancel(self) -> None:
         """Cancel the child. A child that has ended, or does so all the same, stays."""
@@ -151,7 +88,7 @@ class Task(Generic[R_co]):
         await spend(running_loop())
         if not self._done:
             if self._group._current_member() is self:
-                raise RuntimeError(f"{self._name} awaits itself, and would for ever")
+                self._refuse_own_wait()
             waiter = Waiter()
             if self._awaiters is None:
                 self._awaiters = {}
@@ -163,14 +100,9 @@ class Task(Generic[R_co]):
                 await checkpoint()
         return self.result()
 
-    def __repr__(self) -> str:
-        if not self._done:
-            state = "cancelling" if self._cancelled else "running"
-        elif self._error is not None:
-            state = f"failed: {self._error!r}"
-        else:
-            state = "cancelled" if self._cancelled else "finished"
-        return f"<Task {self._name} {state}>"
+    @override
+    def _is_cancelling(self) -> bool:
+        return self._cancelled
 
     def _end(self, value: Any, error: BaseException | None) -> None:
         """Publish how the child ended, and wake who waits for it."""
@@ -185,7 +117,7 @@ class Task(Generic[R_co]):
 
 
 @final
-class ErrGroup:
+class ErrGroup(Group[Siblings]):
     """Run children that fail together, and be over when the block has been left.
 
     ::
@@ -233,31 +165,6 @@ class ErrGroup:
         self._started = 0
         self._state = "new"
         self._is_here: Callable[[], bool] = _nowhere
-
-    @property
-    def context(self) -> Context:
-        """The context of the block. It ends with it, its cause the first error."""
-        return self._siblings.context
-
-    @property
-    def errors(self) -> tuple[BaseException, ...]:
-        """All errors so far, oldest first."""
-        return self._siblings.failures.errors
-
-    @property
-    def limit(self) -> int | None:
-        """How many children may run at once; None if that is unlimited."""
-        return self._limit
-
-    def statistics(self) -> ErrGroupStatistics:
-        """Count the children and the calls that wait."""
-        return ErrGroupStatistics(
-            running=self._slots.taken,
-            background=len(self._background),
-            waiting=self._slots.waiting,
-            started=self._started,
-            failed=len(self.errors),
-        )
 
     # Starting children
 
@@ -315,27 +222,17 @@ class ErrGroup:
             await self._siblings.refuse()
         variables = self._siblings.contextvars()
         coroutine = as_coroutine(fn, variables.run(fn, *args))
-        task: Task[R] = Task(self, name or _name_of(fn))
+        task: Task[R] = Task(self, name or name_of(fn))
         self._background.add(task)
         self._started += 1
         self._spawn(task, variables, coroutine)
         return task
 
-    def cancel(self, cause: BaseException | None = None) -> bool:
-        """End the block quietly: children and body are cancelled, nothing is raised.
-
-        From any thread, like :meth:`Context.cancel`, and as idempotent.
-        """
-        return self._siblings.cancel(cause)
-
     # The block
 
     async def __aenter__(self) -> Self:
         if self._state != "new":
-            raise RuntimeError(
-                f"{self._siblings.label} has been entered before; a group has one "
-                "block, make a new one"
-            )
+            self._siblings.refuse_reuse("a group has one block, make a new one")
         await self._siblings.__aenter__()
         self._is_here = self._siblings.loop.is_here
         if self._crew is not None:
@@ -366,10 +263,7 @@ class ErrGroup:
             return
         check_function(fn)
         if self._state == "new":
-            raise RuntimeError(
-                f"{self._siblings.label} has not been entered; start children inside "
-                "its 'async with' block"
-            )
+            self._siblings.refuse_unentered("start children")
         raise RuntimeError(
             f"{self._siblings.label} belongs to another event loop; call it from "
             "a task of that loop"
@@ -381,12 +275,7 @@ class ErrGroup:
         if holder in self._background:
             holder = None
         if holder is not None and (circle := self._slots.circle()) is not None:
-            names = ", ".join(task.name for task in (*circle, holder))
-            raise RuntimeError(
-                f"every slot of {self._siblings.label} (limit {self._limit}) is held "
-                f"by a child that waits in go() for a slot: {names}; none can come "
-                "free. Raise the limit, or start such children with a second group"
-            )
+            raise circle_error(self._siblings.label, (*circle, holder))
         waiter = Waiter(self._siblings.loop)
         self._slots.join(waiter, holder)
         if await waiter.wait(self._slots.leave) is _ENDED:
@@ -414,7 +303,7 @@ class ErrGroup:
         try:
             variables = self._siblings.adopted(copy_context())
             coroutine = as_coroutine(fn, variables.run(fn, *args))
-            task: Task[R] = Task(self, name or _name_of(fn))
+            task: Task[R] = Task(self, name or name_of(fn))
             if self._crew is None:
                 self._spawn(task, variables, coroutine)
             else:
@@ -566,11 +455,3 @@ class _Children:
 
 def _nowhere() -> bool:
     return False
-
-
-def _name_of(fn: object) -> str:
-    """Name a callable: a partial by its function, an instance by its class."""
-    name: str | None = getattr(fn, "__qualname__", None)
-    if name is not None:
-        return name
-    return _name_of(fn.func) if isinstance(fn, partial) else type(fn).__qualname__

@@ -6,7 +6,8 @@ from typing import Any, Generic, Literal, Self, TypeVar, final, overload
 
 import anyio
 
-from safeconc._run import END, Collected, FanOutStatistics, Progress, Streamed
+from safeconc._fan import END, FanOutStatistics, Progress
+from safeconc._run import Collected, Streamed
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -117,9 +118,7 @@ class FanOut(Generic[R]):
     async def __aenter__(self) -> Self:
         siblings = self._run.siblings
         if self._entered:
-            raise RuntimeError(
-                f"{siblings.label} has been entered before; make a new one"
-            )
+            siblings.refuse_reuse("make a new one")
         self._entered = True
         await siblings.__aenter__()
         self._run.begin()
@@ -144,10 +143,7 @@ class FanOut(Generic[R]):
 
     async def __anext__(self) -> R:
         if not self._entered:
-            raise RuntimeError(
-                f"{self._run.siblings.label} has not been entered; iterate inside "
-                "'async with FanOut(...) as results'"
-            )
+            self._run.siblings.refuse_unentered("iterate")
         result: R = await self._run.take()
         if result is END:
             raise StopAsyncIteration

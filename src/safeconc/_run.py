@@ -1,7 +1,7 @@
 """Items in, results out: the engine of FanOut and fan_out."""
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import OrderedDict, deque
 from collections.abc import (
     AsyncGenerator,
@@ -12,68 +12,40 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
-from dataclasses import dataclass
-from operator import length_hint
 from typing import Any, final
 
 import anyio
 from typing_extensions import override
 
+from safeconc._callables import is_plain
 from safeconc._context import ambient, look, spend
 from safeconc._crew import AT_ONCE, Crew, Job, Results, Worker
-from safeconc._limit import check_limit, check_whole
+from safeconc._fan import (
+    END,
+    Fan,
+    Progress,
+    check_bound,
+    iterate,
+    make_window,
+    room_for,
+)
 from safeconc._loop import BUDGET
 from safeconc._policy._passes import Passes
-from safeconc._policy._rate import Rate
 from safeconc._policy._window import Window
-from safeconc._progress import Bar
 from safeconc._siblings import (
     NotACoroutineFunction,
     Siblings,
     call,
     check_function,
-    is_plain,
     raise_fatal,
 )
 from safeconc._waiter import Waiter
-
-END: Any = object()
-"""There is no further item, or no further result."""
 
 _ENDED: Any = object()
 """The block has ended before a result could be handed over."""
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class FanOutStatistics:
-    """A snapshot of a fan-out, safe to keep and to compare."""
-
-    total: int | None
-    """Items there are in all, where the iterable can tell beforehand."""
-
-    started: int
-    """Items taken from the iterable."""
-
-    finished: int
-    """Items whose call has ended."""
-
-    failed: int
-    """Errors given back in place of results, with ``return_exceptions``."""
-
-    buffered: int
-    """Results that the consumer has not taken; always 0 in :func:`fan_out`."""
-
-    @property
-    def running(self) -> int:
-        """Items whose call has not ended."""
-        return self.started - self.finished
-
-
-Progress = Callable[[FanOutStatistics], object]
-
-
-class Run(ABC):
+class Run(Fan):
     """Items in, jobs out: what does not depend on where the results go.
 
     Workers take items straight from a plain iterable. Where something has to be
@@ -100,47 +72,38 @@ class Run(ABC):
         self.siblings.on_over = self._on_over
         self.siblings.find_lost = self._find_lost
         self.siblings.is_done = self.is_done
-        self._fn = fn
-        self._plain = is_plain(fn)
         self.limiter: anyio.CapacityLimiter | None = None
         # A shared limiter is asked for each item, and nobody else: its total may
         # change while we run.
-        self.limit: float = math.inf
+        bound: float = math.inf
         if isinstance(limit, anyio.CapacityLimiter):
             self.limiter = limit
         else:
-            self.limit = _bound(limit)
-        self._rate = _rate(rate, burst)
-        if not isinstance(progress, bool) and not callable(progress):
-            raise TypeError(f"progress must be a bool or a callable, not {progress!r}")
-        self._report: Progress | None = None
-        if progress is True:
-            self._report = Bar(self.siblings.name)
-        elif progress is not False:
-            self._report = progress
-        self._return_exceptions = return_exceptions
+            bound = check_bound(limit)
+        super().__init__(
+            name=self.siblings.name,
+            items=items,
+            limit=bound,
+            rate=rate,
+            burst=burst,
+            progress=progress,
+            return_exceptions=return_exceptions,
+        )
+        self._fn = fn
+        self._plain = is_plain(fn)
         self._iterator: Any = None
         self._async_iterator: Any = None
         if isinstance(items, AsyncIterable):
             self._async_iterator = aiter(items)
         else:
-            try:
-                self._iterator = iter(items)
-            except TypeError:
-                raise TypeError(
-                    f"items must be iterable, or async iterable, not {items!r}"
-                ) from None
-        hint = length_hint(items, -1)
-        self.total = hint if hint >= 0 else None
+            self._iterator = iterate(items, "iterable, or async iterable")
         self._fed: deque[tuple[int, Any]] | None = None
-        if self._iterator is None or self._rate or self.limiter:
+        if self._iterator is None or self.rate or self.limiter:
             self._fed = deque()
         self._tokens: dict[int, object] = {}
         self._room: Waiter | None = None
         self._unstarted: anyio.TaskHandle[None] | None = None
         self._exhausted = False
-        self.finished = 0
-        self.failures = 0
         self.crew = Crew(
             self.siblings,
             self,
@@ -151,8 +114,7 @@ class Run(ABC):
     def begin(self) -> None:
         """Start, inside the block."""
         self.crew.variables = self.siblings.contextvars()
-        if isinstance(self._report, Bar):
-            self._report.start()
+        self.open_bar()
         if self._fed is None:
             self.crew.call()
         else:
@@ -162,15 +124,8 @@ class Run(ABC):
 
     def end(self) -> None:
         """Finish what is shown; the block has been left."""
-        if isinstance(self._report, Bar):
-            self._report.close(self.statistics())
+        self.close_bar()
         self.crew.disband()
-
-    def statistics(self) -> FanOutStatistics:
-        """Count the items."""
-        return FanOutStatistics(
-            self.total, self.started, self.finished, self.failures, self.buffered()
-        )
 
     # What depends on where the results go
 
@@ -182,15 +137,6 @@ class Run(ABC):
     def start_item(self) -> int:
         """Note that an item was taken; return its key."""
 
-    @property
-    @abstractmethod
-    def started(self) -> int:
-        """Items taken so far."""
-
-    def buffered(self) -> int:
-        """Count the results that wait for the consumer."""
-        return 0
-
     def has_room(self) -> bool:
         """Tell whether there is room for one more result."""
         return True
@@ -199,7 +145,7 @@ class Run(ABC):
         """Tell whether every item there is was taken by a worker."""
         return self._exhausted and not self._fed
 
-    def check_end(self) -> None:  # noqa: B027 - a list has nobody who waits
+    def check_end(self) -> None:
         """Look whether all is done, and say so to who waits for it."""
 
     # A source of jobs, and what becomes of them; see _crew
@@ -221,8 +167,7 @@ class Run(ABC):
 
     def failed(self, key: int, error: BaseException) -> None:
         """Take the error of an item."""
-        mistaken = isinstance(error, NotACoroutineFunction)
-        if self._return_exceptions and isinstance(error, Exception) and not mistaken:
+        if self.gives_back(error) and not isinstance(error, NotACoroutineFunction):
             self.failures += 1
             self.crew.results[key] = error
         else:
@@ -239,7 +184,7 @@ class Run(ABC):
         token = self._tokens.pop(key, None)
         if token is not None and self.limiter is not None:
             self.limiter.release_on_behalf_of(token)
-        report = self._report
+        report = self.report
         if report is not None and not self.siblings.over:
             try:
                 report(self.statistics())
@@ -320,8 +265,8 @@ class Run(ABC):
         started = False
         try:
             item = await self._next()
-            if item is not END and self._rate is not None:
-                await anyio.sleep_until(self._rate.reserve(anyio.current_time()))
+            if item is not END and self.rate is not None:
+                await anyio.sleep_until(self.rate.reserve(anyio.current_time()))
             started = item is not END and not self.siblings.over
         finally:
             if self.limiter is not None and not started:
@@ -385,7 +330,7 @@ class Collected(Run):
     @override
     def results(self) -> Results:
         # The list itself, unless somebody must hear of each result.
-        return self if self._fed is not None or self._report else self.collected
+        return self if self._fed is not None or self.report else self.collected
 
     def __setitem__(self, key: int, value: Any) -> None:
         self.collected[key] = value
@@ -436,10 +381,7 @@ class Streamed(Run):
         self._passes = Passes()
         self.window: Window[Any]
         super().__init__("FanOut", **options)
-        if not isinstance(ordered, bool):
-            raise TypeError(f"ordered must be a bool, not {ordered!r}")
-        self._buffer = check_whole("buffer", buffer, 0)
-        self.window = Window(ordered=ordered)
+        self.window, self._buffer = make_window(ordered=ordered, buffer=buffer)
 
     @property
     @override
@@ -467,8 +409,7 @@ class Streamed(Run):
     @override
     def has_room(self) -> bool:
         limit = self.limit if self.limiter is None else self.limiter.total_tokens
-        room = limit + (limit if self._buffer is None else self._buffer)
-        return self.window.outstanding < max(1, room)
+        return self.window.outstanding < room_for(limit, self._buffer)
 
     @override
     def is_done(self) -> bool:
@@ -514,20 +455,3 @@ class Streamed(Run):
             self.crew.call()
         self.check_end()
         return result
-
-
-def _bound(limit: int | None) -> int:
-    bound = check_limit(limit)
-    if bound is None:
-        raise TypeError(
-            "a fan-out needs a limit: how many items may be under way at once?"
-        )
-    return bound
-
-
-def _rate(rate: float | None, burst: int) -> Rate | None:
-    if rate is not None:
-        return Rate(rate, burst)
-    if burst != 1:
-        raise ValueError(f"burst ({burst!r}) has a meaning only together with rate")
-    return None

@@ -1,45 +1,40 @@
-"""A block whose members fail together: what ErrGroup and FanOut have in common.
+"""A block of tasks that fail together: what ErrGroup and FanOut have in common.
 
-It is a context bound to the block, a task group inside it, and the errors of all
-that runs there. The task group never sees an error: a member reports its own, so
-that the block can act at once, in the right order, and raise it unwrapped.
+Its context is bound to the block, and inside there is a task group. That one never
+sees an error: a member reports its own, so that the block can act at once, in the
+right order, and raise it unwrapped.
 """
 
 import math
 from collections.abc import Awaitable, Callable, Coroutine
-from contextvars import Context as ContextVars
-from contextvars import copy_context
-from inspect import CO_COROUTINE, iscoroutine
-from types import CoroutineType, FunctionType, MethodType, TracebackType
-from typing import Any, NoReturn, Self, cast, final
+from inspect import iscoroutine
+from types import CoroutineType, TracebackType
+from typing import Any, NoReturn, Self, final
 
 import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
+from typing_extensions import override
 
-from safeconc._context import Context, ambient, deliver
+from safeconc._block import Block, raise_as_it_is
+from safeconc._context import deliver
 from safeconc._loop import Loop, running_loop
-from safeconc._policy._endings import CANCELLED
-from safeconc._policy._failures import Failures, Mode
+from safeconc._policy._failures import Mode
 from safeconc._waiter import rearm
 
 
 @final
-class Siblings:
-    """The members of one block, the block's body included."""
+class Siblings(Block):
+    """The members of one block, tasks and the block's body."""
+
+    OPENING = "async with"
 
     def __init__(self, kind: str, name: str | None, errors: Mode = "first") -> None:
-        self.name = name or kind
-        self.label = f"{kind} {name!r}" if name else f"this {kind}"
-        self.failures = Failures(self.label, errors)
-        self.context = Context(name=self.name)
-        self.over = False
-        self.on_over: Callable[[], None]  # what else to do when nothing may start
+        super().__init__(kind, name, errors)
         self.find_lost: Callable[[], bool]  # whether a member's task never began
         self.is_done: Callable[[], bool]  # whether no member is left to wait for
         self.loop: Loop
         self.tasks: TaskGroup
-        self._quiet: object = None
         self._undone = False
         self._cancelling: Callable[[], int] = _never
         self._cancelling_before = 0
@@ -57,24 +52,6 @@ class Siblings:
         self._cancelling_before = self._cancelling()
         self.context._on_delivery(self.close)
         return self
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more may start. Seen before the loop has been told."""
-        return self.over or self.context.done
-
-    def contextvars(self) -> ContextVars:
-        """Copy the caller's contextvars, with this block's context as the ambient one.
-
-        The caller may stand in a narrower context; a member outlives that.
-        """
-        return self.adopted(copy_context())
-
-    def adopted(self, variables: ContextVars) -> ContextVars:
-        """Make this block's context the ambient one in *variables*."""
-        if variables.get(ambient) is not self.context:
-            variables.run(ambient.set, self.context)
-        return variables
 
     def is_stopped(self) -> bool:
         """Tell whether somebody who may has cancelled the calling member.
@@ -126,15 +103,9 @@ class Siblings:
 
     def fail(self, exc: BaseException) -> None:
         """Take a member's error; the first one ends the block at once."""
-        error = self._without_cancellation(exc)
+        error = self.without_cancellation(exc)
         if error is not None and self.failures.add(error):
             self.end(error)
-
-    def cancel(self, cause: BaseException | None) -> bool:
-        """End the block without an error; True if this call did it."""
-        if cause is not None and not isinstance(cause, BaseException):
-            raise TypeError(f"cause must be an exception, not {cause!r}")
-        return not self.context.done and self._finish(cause)
 
     def end(self, cause: BaseException | None) -> None:
         """Stop all members, the body included. To be called on the block's loop."""
@@ -159,19 +130,6 @@ class Siblings:
         await checkpoint()
         raise self.refusal()
 
-    def refusal(self) -> RuntimeError:
-        """Make the error for whoever comes too late."""
-        failed = self.failures.errors
-        if failed:
-            error = _Refusal(
-                self, f"{self.label} has failed and starts nothing more: {failed[0]!r}"
-            )
-            error.__cause__ = failed[0]
-            return error
-        return _Refusal(
-            self, f"{self.label} has ended; start work inside its 'async with' block"
-        )
-
     async def __aexit__(
         self,
         exc_type: type[BaseException] | None,
@@ -184,12 +142,12 @@ class Siblings:
         cancellation from outside, then an end that the context's parents caused.
         What we stopped ourselves is quiet.
         """
-        error = None if exc is None else self._without_cancellation(exc)
+        error = None if exc is None else self.without_cancellation(exc)
         if error is not None:
             self.fail(error)
         # Only a cancellation goes on through the scopes.
         passing = exc if isinstance(exc, self.cancelled_class) else None
-        bare = exc is None or exc is passing or self._is_refusal(exc)
+        bare = exc is None or exc is passing or self.is_refusal(exc)
         if error is None and not bare:
             # A cancellation wrapped in a group, which the task group will not see.
             self.close()
@@ -210,18 +168,15 @@ class Siblings:
             self.context._on_delivery(None)
         failure = self.failures.outcome()
         if failure is None:
-            if exc is not None and self._is_refusal(exc) and not quiet:
+            if self.is_refusal(exc) and not quiet:
                 self.context.check()
             return quiet
         if failure is exc:
             return False
-        context = failure.__context__
         try:
-            raise failure
+            raise_as_it_is(failure)
         finally:
-            # What the body was doing when we stopped it explains nothing.
-            failure.__context__ = context
-            del exc, error, passing, failure, context
+            del exc, error, passing, failure
 
     async def _leave(self, exc: BaseException | None) -> bool:
         """Wait for the members; True if the block was stopped, and quietly."""
@@ -252,46 +207,17 @@ class Siblings:
             context._raise()
         return True
 
-    def _finish(self, cause: BaseException | None) -> bool:
-        ending = (CANCELLED, cause)
-        # Before it takes effect: afterwards the block may be gone already.
-        self._quiet = self._quiet or ending
-        return self.context._finish(ending)
+    @override
+    def is_cancellation(self, exc: BaseException) -> bool:
+        return isinstance(exc, self.cancelled_class)
 
-    def _without_cancellation(self, exc: BaseException) -> BaseException | None:
-        """Drop what the cancellation of the block left in an error."""
-        if isinstance(exc, BaseExceptionGroup):
-            group = cast("BaseExceptionGroup[BaseException]", exc)
-
-            # A function: before Python 3.13, split() takes no bound method.
-            def ours(each: BaseException) -> bool:
-                return self._is_aftermath(each)
-
-            rest = group.split(ours)[1]
-            # All of it are cancellations: nobody's, if none of us has sent any.
-            return (
-                rest if rest is not None or self.is_stopped() else self.foreign(group)
-            )
-        return None if self._is_aftermath(exc) else exc
-
-    def _is_aftermath(self, exc: BaseException) -> bool:
-        return isinstance(exc, self.cancelled_class) or self._is_refusal(exc)
-
-    def _is_refusal(self, exc: BaseException) -> bool:
-        return isinstance(exc, _Refusal) and exc.by is self
-
-
-@final
-class _Refusal(RuntimeError):  # noqa: N818 - shown as what it is to users
-    """It was too late. A member that ends by it was about to be cancelled."""
-
-    def __init__(self, by: Siblings, message: str) -> None:
-        super().__init__(message)
-        self.by = by
-
-
-_Refusal.__module__ = "builtins"
-_Refusal.__name__ = _Refusal.__qualname__ = "RuntimeError"
+    @override
+    def without_cancellation(self, exc: BaseException) -> BaseException | None:
+        error = super().without_cancellation(exc)
+        if error is None and not (self.is_cancellation(exc) or self.is_stopped()):
+            # A group of nothing but cancellations, and none of us has sent any.
+            return None if self.is_refusal(exc) else self.foreign(exc)
+        return error
 
 
 def _never() -> int:
@@ -322,14 +248,6 @@ def check_function(fn: object) -> None:
             f"pass the function and its arguments: ({fn.__name__}, ...)"
         )
     raise TypeError(f"expected a coroutine function, not {fn!r}")
-
-
-def is_plain(fn: object) -> bool:
-    """Tell whether a call of *fn* only makes a coroutine and runs no code yet."""
-    if isinstance(fn, MethodType):
-        fn = fn.__func__
-    # By the code's own flag: a sync wrapper may be marked as a coroutine function.
-    return isinstance(fn, FunctionType) and bool(fn.__code__.co_flags & CO_COROUTINE)
 
 
 @final

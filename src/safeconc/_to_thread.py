@@ -1,38 +1,25 @@
 """A thread call that is not left behind."""
 
-import logging
 import math
-import sys
 from _thread import allocate_lock, get_ident
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
-from inspect import iscoroutine
-from threading import enumerate as live_threads
 from traceback import StackSummary
-from types import FrameType, TracebackType
-from typing import Any, Generic, NoReturn, TypeVar, TypeVarTuple, final
+from types import TracebackType
+from typing import Any, Generic, TypeVar, TypeVarTuple, final
 
 import anyio
 from anyio.to_thread import current_default_thread_limiter, run_sync
 from typing_extensions import override
 
+from safeconc._callables import check_blocking, check_returned, name_of
 from safeconc._context import Context, ambient, deliver, spend
 from safeconc._loop import Bell, Loop, running_loop
-from safeconc._policy._endings import LEFT
-from safeconc._siblings import is_plain
+from safeconc._stuck import PATIENCE, is_reported, report, stack_of
 from safeconc._waiter import rearm
 
 R = TypeVar("R")
 Args = TypeVarTuple("Args")
-
-PATIENCE = 5.0
-"""Seconds until a thread that stays is reported, and between the reports."""
-
-FRAMES = 20
-"""Calls that a report shows at most, the innermost ones."""
-
-_log = logging.getLogger("safeconc")
 
 
 async def to_thread(
@@ -72,7 +59,7 @@ async def to_thread(
         for threads if None. A call made from within *fn* takes another token, so
         nested calls with one limiter can wait for each other for ever.
     """
-    _check_function(fn)
+    check_blocking(fn, _ADVICE)
     if limiter is None:
         limiter = current_default_thread_limiter()
     elif not isinstance(limiter, anyio.CapacityLimiter):
@@ -133,6 +120,9 @@ class _Unlimited(anyio.CapacityLimiter):
 
 _UNLIMITED = _Unlimited()
 
+_ADVICE = "needs no thread: just await it"
+"""What to do with a coroutine instead."""
+
 
 @final
 class _Call(Generic[R]):
@@ -192,8 +182,7 @@ class _Call(Generic[R]):
         try:
             with self._context:
                 self.value = self._fn(*self._args)
-                if iscoroutine(self.value):
-                    _check_function(self.value)
+                check_returned(self.value, _ADVICE)
         except BaseException as exc:  # noqa: BLE001 - raised by conclude()
             self.error = exc
         if not self._over.acquire(blocking=False):
@@ -274,18 +263,13 @@ class _Call(Generic[R]):
         self._bell.ring()
 
     def _is_stop(self, error: BaseException) -> bool:
-        """Tell whether *error* says that the function saw the end of its context.
-
-        A context that it made itself ends with ours and says the same.
-        """
-        if _is_cancellation(error):
-            return True  # from anyio.from_thread
-        context = self._context
-        return context._ending[0] is not LEFT and type(error) is type(context.err)
+        """Tell whether *error* says that the function saw the end of its context."""
+        # The former is from anyio.from_thread.
+        return _is_cancellation(error) or self._context._explains(error)
 
     def _presentable(self, error: BaseException) -> BaseException:
         """Replace an error that would mean something else in a coroutine."""
-        name = _name(self._fn)
+        name = name_of(self._fn)
         if isinstance(error, StopIteration):
             stand_in: Exception = RuntimeError(
                 f"{name} raised StopIteration, which cannot leave a coroutine; catch "
@@ -301,58 +285,17 @@ class _Call(Generic[R]):
         return stand_in
 
     def _report(self, since: float) -> None:
-        """Tell whoever is on call what is being waited for, and what to do."""
-        stack = self._stack() if _log.isEnabledFor(logging.WARNING) else None
+        stack = self._stack() if is_reported() else None
         if stack is not None:
-            _log.warning(
-                "%s was cancelled %.0f s ago and still runs in thread %r (%d). "
-                "to_thread waits for it, and so does every block around; nothing can "
-                "stop a thread. Have the function call safeconc.check() in its loops, "
-                "sleep with safeconc.current_context().sleep(), and give a timeout to "
-                "whatever blocks. It is here, most recent call last:\n%s",
-                _name(self._fn),
-                self._loop.clock() - since,
-                next((t.name for t in live_threads() if t.ident == self._thread), "?"),
-                self._thread,
-                "".join(stack.format()) or "  not in Python code",
-            )
+            seconds = self._loop.clock() - since
+            report(name_of(self._fn), "to_thread", seconds, self._thread, stack)
 
     def _stack(self) -> StackSummary | None:
         """Return where the function is; None if the thread has left it."""
-        frame = sys._current_frames().get(self._thread)
-        calls: list[tuple[FrameType, int]] = []
-        while frame is not None:
-            if frame.f_code is _RUN:
-                if frame.f_locals["self"] is not self:
-                    break  # a later call
-                return StackSummary.extract(reversed(calls[:FRAMES]))
-            calls.append((frame, frame.f_lineno))
-            frame = frame.f_back
-        return None
+        return stack_of(self._thread, self, _RUN)
 
 
 _RUN = _Call[Any].run.__code__
-
-
-def _check_function(fn: object) -> None:
-    function = fn
-    while isinstance(function, partial):
-        function = function.func
-    if iscoroutine(fn):
-        fn.close()
-        _refuse(f"the coroutine {fn.__qualname__}()")
-    if is_plain(function):
-        _refuse(f"the coroutine function {_name(function)}")
-    if not callable(fn):
-        raise TypeError(f"fn must be callable, not {fn!r}")
-
-
-def _refuse(what: str) -> NoReturn:
-    raise TypeError(f"to_thread got {what}, which needs no thread: just await it")
-
-
-def _name(fn: object) -> str:
-    return getattr(fn, "__qualname__", None) or repr(fn)
 
 
 def _is_cancellation(error: BaseException) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, Generic, NamedTuple, NoReturn, Protocol, TypeVar, final
 from anyio.lowlevel import checkpoint
 from typing_extensions import override
 
+from safeconc._callables import is_plain
 from safeconc._context import ambient, look
 from safeconc._crew import AT_ONCE, Crew, Worker, referents
 from safeconc._crew import Job as CrewJob
@@ -35,7 +36,6 @@ from safeconc._siblings import (
     Siblings,
     call,
     check_function,
-    is_plain,
     raise_fatal,
 )
 from safeconc._waiter import Waiter
@@ -288,10 +288,7 @@ class Tree(ABC):
 
     def _refuse(self) -> NoReturn:
         if self._thread is None:
-            raise RuntimeError(
-                f"{self.siblings.label} has not been entered; submit inside its "
-                "'async with' block"
-            )
+            self.siblings.refuse_unentered("submit")
         if get_ident() != self._thread:
             raise RuntimeError(
                 f"{self.siblings.label} belongs to an event loop in another thread; "

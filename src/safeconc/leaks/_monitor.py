@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self, final
 
+from safeconc._callables import is_plain
 from safeconc._policy._ticks import Ticks
-from safeconc._siblings import is_plain
 from safeconc.leaks._alert import Alert
 from safeconc.leaks._figures import Figures, figures
 from safeconc.leaks._included import HasStatistics, Included

@@ -7,10 +7,10 @@ from typing import Any, Self, final
 
 import anyio
 
+from safeconc._callables import is_plain
 from safeconc._channel import Channel
 from safeconc._errgroup import ErrGroup
 from safeconc._loop import Loop, running_loop
-from safeconc._siblings import is_plain
 from safeconc._ticker import Ticker
 from safeconc._to_thread import to_thread
 from safeconc.leaks._alert import Alert

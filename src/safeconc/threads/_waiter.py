@@ -8,6 +8,9 @@ from safeconc._context import Context, ambient
 from safeconc._loop import in_task
 from safeconc._parker import Parker
 
+ADVICE = "needs no thread: use the primitive of the same name in safeconc"
+"""What to do with a coroutine instead."""
+
 
 @final
 class Waiter:
@@ -47,20 +50,24 @@ class Waiter:
         """
         contexts = [each for each in (ambient.get(), owner) if each is not None]
         try:
-            if in_task():
-                raise RuntimeError(
-                    "this blocks the thread and with it the event loop; in a task use "
-                    "the primitive of the same name in safeconc, not safeconc.threads"
-                )
+            refuse_task()
             self._parker.park(self._is_handed, contexts)
         finally:
             with lock:
                 if not self._handed:
                     leave(self)
         if not self._handed:
-            for context in contexts:
-                context.check()
+            next(context for context in contexts if context.done).check()
         return self._value
 
     def _is_handed(self) -> bool:
         return self._handed
+
+
+def refuse_task() -> None:
+    """Refuse to block the calling thread if it runs an event loop."""
+    if in_task():
+        raise RuntimeError(
+            "this blocks the thread and with it the event loop; in a task use "
+            "the primitive of the same name in safeconc, not safeconc.threads"
+        )
