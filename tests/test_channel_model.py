@@ -1,4 +1,4 @@
-"""A channel against a model: lists of what is buffered and of who waits.
+"""A channel of tasks against the model.
 
 Tasks send and receive, wait, and are cancelled; what needs no waiting happens
 without giving them a turn in between. So a cancellation comes before or after the
@@ -10,7 +10,7 @@ import asyncio
 import random
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import anyio
 import pytest
@@ -19,37 +19,32 @@ from anyio.lowlevel import checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
+from typing_extensions import override
 
-from safeconc import Channel, ChannelClosed, ChannelStatistics
+from safeconc import Channel, ChannelClosed
 from safeconc._policy._passes import CAREFUL
+from tests.channel_model import (
+    CANCELLED,
+    CLOSED,
+    ENDS,
+    STOPPED,
+    Call,
+    Kind,
+    Model,
+    Outcome,
+)
 from tests.shuffle import ShuffledEventLoop
 
 pytestmark = pytest.mark.virtual_clock
 
-Kind: TypeAlias = Literal["send", "receive", "anext"]
-Outcome: TypeAlias = tuple[str, object]
+@dataclass(eq=False, kw_only=True)
+class Caller(Call):
+    """A task that makes one call."""
 
-CANCELLED: Outcome = ("cancelled", None)
-CLOSED = "closed"
-STOPPED: Outcome = ("stopped", None)
-ENDS = (CLOSED, "stopped")
-
-
-@dataclass(eq=False)
-class Caller:
-    """A task that makes one call, and what came of it."""
-
-    kind: Kind
-    item: int
     native: bool
     scope: anyio.CancelScope
     task: asyncio.Task[Any] | None = None
     cancelled: bool = False
-    outcome: Outcome | None = None
-    """What happened."""
-
-    expected: Outcome | None = None
-    """What the model says."""
 
     async def run(self, channel: Channel[int]) -> None:
         """Make the call; then see that a cancellation that lost arrives after all."""
@@ -93,53 +88,16 @@ class Caller:
             self.task.uncancel()
 
 
-class Play:
+class Play(Model[Caller]):
     """One history, of a channel and of its model."""
 
     def __init__(self, capacity: int, tasks: TaskGroup, *, native: bool) -> None:
+        super().__init__(capacity)
         self.channel: Channel[int] = Channel(capacity)
         self.tasks = tasks
         self.native = native
-        self.capacity = capacity
         self.items = 0
-        self.buffer: list[int] = []
-        self.senders: list[Caller] = []
-        self.receivers: list[Caller] = []
         self.callers: list[Caller] = []
-        self.closed = False
-        self.error: Exception | None = None
-        self.peak = 0
-
-    # The model
-
-    def _serve(self) -> None:
-        while True:
-            if self.receivers and (self.buffer or self.senders):
-                item = self.buffer.pop(0) if self.buffer else self._admit()
-                self.receivers.pop(0).expected = ("returned", item)
-            elif self.senders and len(self.buffer) < self.capacity:
-                self.buffer.append(self._admit())
-            else:
-                break
-        self.peak = max(self.peak, len(self.buffer))
-
-    def _admit(self) -> int:
-        sender = self.senders.pop(0)
-        sender.expected = ("returned", None)
-        return sender.item
-
-    def _end(self, caller: Caller) -> None:
-        caller.expected = (CLOSED, self.error)
-        if caller.kind == "anext" and self.error is None:
-            caller.expected = STOPPED
-
-    def _join(self, caller: Caller) -> None:
-        line = self.senders if caller.kind == "send" else self.receivers
-        if self.closed and (caller.kind == "send" or not self.buffer):
-            self._end(caller)
-        else:
-            line.append(caller)
-            self._serve()
 
     def _next(self) -> int:
         self.items += 1
@@ -157,34 +115,29 @@ class Play:
     async def call(self, kind: Kind, native: bool) -> None:
         """Have a task make a call, and all tasks get on with theirs."""
         native = native and self.native
-        caller = Caller(kind, self._next(), native, anyio.CancelScope())
+        caller = Caller(
+            kind, self._next(), native=native, scope=anyio.CancelScope()
+        )
         self.callers.append(caller)
         await self.settle()
-        self._join(caller)
+        self.join(caller)
         self.tasks.start_soon(caller.run, self.channel)
         await self.settle()
 
     def send_nowait(self) -> None:
         """Send, if there is room."""
         item = self._next()
-        has_room = bool(self.receivers) or len(self.buffer) < self.capacity
-        if self.closed:
-            with pytest.raises(ChannelClosed):
-                self.channel.send_nowait(item)
-        elif has_room:
+        if self.has_room:
             self.channel.send_nowait(item)
-            self.buffer.append(item)
-            self._serve()
+            self.put(item)
         else:
-            with pytest.raises(anyio.WouldBlock):
+            with pytest.raises(ChannelClosed if self.closed else anyio.WouldBlock):
                 self.channel.send_nowait(item)
 
     def receive_nowait(self) -> None:
         """Receive, if there is an item."""
-        if self.buffer or self.senders:
-            item = self.buffer.pop(0) if self.buffer else self._admit()
-            self._serve()
-            assert self.channel.receive_nowait() == item
+        if self.has_item:
+            assert self.channel.receive_nowait() == self.take()
         else:
             with pytest.raises(ChannelClosed if self.closed else anyio.WouldBlock):
                 self.channel.receive_nowait()
@@ -195,16 +148,10 @@ class Play:
         if waiting and not (caller := waiting[index % len(waiting)]).cancelled:
             caller.cancel()
 
+    @override
     def close(self, error: Exception | None) -> None:
-        """Close; only the first one counts."""
         self.channel.close(error)
-        if not self.closed:
-            self.closed, self.error = True, error
-            for caller in self.senders:
-                caller.expected = (CLOSED, error)
-            for caller in self.receivers:
-                self._end(caller)
-            self.senders, self.receivers = [], []
+        super().close(error)
 
     # What must hold
 
@@ -213,8 +160,7 @@ class Play:
         await anyio.wait_all_tasks_blocked()
         for line in (self.senders, self.receivers):
             for caller in [each for each in line if each.cancelled]:
-                line.remove(caller)
-                caller.expected = CANCELLED
+                self.give_up(caller)
         for caller in self.callers:
             if caller.cancelled and caller.expected and caller.expected[0] in ENDS:
                 caller.expected = CANCELLED
@@ -222,13 +168,7 @@ class Play:
 
     def check(self) -> None:
         """Compare what can be seen at any time, whoever is about to run."""
-        assert self.channel.statistics() == ChannelStatistics(
-            buffered=len(self.buffer),
-            peak=self.peak,
-            waiting_senders=len(self.senders),
-            waiting_receivers=len(self.receivers),
-            closed=self.closed,
-        )
+        assert self.channel.statistics() == self.statistics()
 
 
 async def play(
@@ -251,7 +191,7 @@ async def play(
 
 STEPS = st.one_of(
     st.tuples(st.just("call"), st.sampled_from(["send", "send"]), st.booleans()),
-    st.tuples(st.just("call"), st.sampled_from(["receive", "anext"]), st.booleans()),
+    st.tuples(st.just("call"), st.sampled_from(["receive", "step"]), st.booleans()),
     st.sampled_from([("send_nowait",), ("receive_nowait",)]),
     st.tuples(st.just("cancel"), st.integers(0, 5)),
     st.sampled_from(

@@ -1,15 +1,13 @@
 """consume: one item after the other, until the end, the error or the cancellation."""
 
-import math
 from collections.abc import Generator
-from functools import partial
 from typing import Any
 
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from safeconc import Channel, ChannelClosed, ErrGroup, consume
+from safeconc import Channel, consume
 from tests.harness import on_asyncio
 
 
@@ -30,27 +28,6 @@ async def note(seen: list[int], item: int) -> None:
 # Until the end
 
 
-async def test_every_item_is_handled_in_order() -> None:
-    """One at a time, and the end of the channel is the end."""
-    channel = Channel[int](0)
-    begun: list[int] = []
-    seen: list[int] = []
-
-    async def handle(item: int) -> None:
-        assert begun == seen
-        begun.append(item)
-        await checkpoint()
-        seen.append(item)
-
-    async with ErrGroup(limit=None) as group:
-        await group.go(consume, channel, handle)
-        async with channel:
-            for item in range(10):
-                await channel.send(item)
-
-    assert seen == list(range(10))
-
-
 async def test_any_awaitable_will_do() -> None:
     """A callable may return an object that can be awaited."""
 
@@ -69,36 +46,6 @@ async def test_any_awaitable_will_do() -> None:
     assert seen == [1, 2]
 
 
-async def test_error_of_the_channel_is_raised_after_its_items() -> None:
-    """A consumer that was cut off does not end as if it had seen all."""
-    channel = filled(1)
-    error = OSError()
-    channel.close(error)
-    seen: list[int] = []
-
-    with pytest.raises(ChannelClosed) as caught:
-        await consume(channel, partial(note, seen), drain=5)
-    assert seen == [1]
-    assert caught.value.__cause__ is error
-
-
-@pytest.mark.parametrize("drain", [None, 5])
-async def test_error_of_the_handler_ends_it(drain: float | None) -> None:
-    """That very error; what was not handled is left, since nobody cancelled."""
-    channel = filled(1, 2, 3)
-    error = OSError()
-
-    async def fail(item: int) -> None:
-        await checkpoint()
-        if item == 2:
-            raise error
-
-    with pytest.raises(OSError) as caught:
-        await consume(channel, fail, drain=drain)
-    assert caught.value is error
-    assert channel.statistics().buffered == 1
-
-
 async def test_handler_may_raise_what_would_end_a_loop() -> None:
     """An end of some other iteration is an error like others."""
     channel = filled(1)
@@ -112,35 +59,6 @@ async def test_handler_may_raise_what_would_end_a_loop() -> None:
 
 
 # Bad arguments
-
-
-@pytest.mark.parametrize(
-    "drain, error, message",
-    [
-        (-1, ValueError, "drain must not be negative: -1"),
-        (-math.inf, ValueError, "drain must not be negative: -inf"),
-        (math.nan, ValueError, "drain must be a number of seconds, not NaN"),
-        (True, TypeError, "drain must be a number of seconds, not True"),
-        ("5", TypeError, "drain must be a number of seconds, not '5'"),
-        (10**400, ValueError, "drain is out of range"),
-    ],
-)
-async def test_bad_drain_is_refused(
-    drain: Any, error: type[Exception], message: str
-) -> None:
-    """Before an item is taken."""
-    channel = filled(1)
-
-    with pytest.raises(error, match=message):
-        await consume(channel, anyio.sleep, drain=drain)
-    assert channel.statistics().buffered == 1
-
-
-@pytest.mark.parametrize("channel", [None, [1, 2], Channel])
-async def test_bad_channel_is_refused(channel: Any) -> None:
-    """Other things that can be iterated over have no end to wait for."""
-    with pytest.raises(TypeError, match="expected a Channel, not"):
-        await consume(channel, anyio.sleep)
 
 
 async def test_bad_handler_is_refused() -> None:
@@ -183,36 +101,6 @@ async def test_it_is_a_checkpoint(items: int) -> None:
 
     assert scope.cancelled_caught
     assert channel.statistics().buffered == items
-
-
-async def test_item_in_hand_is_cancelled() -> None:
-    """Those behind it stay in the channel."""
-    channel = filled(1, 2, 3)
-    seen: list[int] = []
-
-    async def handle(item: int) -> None:
-        seen.append(item)
-        await anyio.sleep_forever()
-
-    with anyio.CancelScope() as scope:
-        async with ErrGroup(limit=None) as group:
-            await group.go(consume, channel, handle)
-            await anyio.wait_all_tasks_blocked()
-            scope.cancel()
-
-    assert seen == [1]
-    assert channel.statistics().buffered == 2
-
-
-async def test_waiting_for_an_item_is_cancelled() -> None:
-    """It leaves the line."""
-    channel = Channel[int](1)
-    async with ErrGroup(limit=None) as group:
-        await group.go_background(consume, channel, anyio.sleep)
-        await anyio.wait_all_tasks_blocked()
-        assert channel.statistics().waiting_receivers == 1
-
-    assert channel.statistics().waiting_receivers == 0
 
 
 @on_asyncio

@@ -8,7 +8,6 @@ from typing import Any
 
 import anyio
 import pytest
-from anyio.lowlevel import checkpoint
 
 from safeconc import (
     Channel,
@@ -98,15 +97,6 @@ async def test_handler_that_outstays_the_time_is_the_last() -> None:
     assert channel.statistics().buffered == 2
 
 
-@pytest.mark.parametrize("drain", [None, 0, 0.0])
-async def test_no_time_means_no_item(drain: float | None) -> None:
-    """Nothing is taken."""
-    channel = filled(1, 2)
-    await cancelled(channel, anyio.sleep, drain)
-
-    assert channel.statistics().buffered == 2
-
-
 async def test_no_time_puts_back_what_was_just_received() -> None:
     """It is the next one again."""
     channel = Channel[int](5)
@@ -180,59 +170,6 @@ async def test_item_in_hand_is_cancelled_before_the_rest_is_handled() -> None:
 
     assert seen == [(2, 15), (3, 25)]
     assert now() == 25
-
-
-async def test_only_what_was_buffered_at_that_moment_is_handled() -> None:
-    """Not what waiting senders bring in meanwhile, or there might be no end."""
-    channel = filled(1, 2)
-    seen: list[tuple[int, float]] = []
-    async with ErrGroup(limit=None) as group:
-        for item in (3, 4):
-            await group.go(channel.send, item)
-            await anyio.wait_all_tasks_blocked()
-        await cancelled(channel, partial(nap, seen, 0))
-
-    assert [item for item, _ in seen] == [1, 2]
-    assert [channel.receive_nowait() for _ in range(2)] == [3, 4]
-
-
-async def test_nothing_is_buffered_in_a_rendezvous() -> None:
-    """The items of waiting senders are still theirs."""
-    channel = Channel[int](0)
-    async with ErrGroup(limit=None) as group:
-        await group.go_background(channel.send, 1)
-        await anyio.wait_all_tasks_blocked()
-        await cancelled(channel, never)
-
-        assert channel.statistics().waiting_senders == 1
-
-
-@pytest.mark.parametrize("closed", [True, False])
-async def test_others_may_take_what_is_left(closed: bool) -> None:
-    """Whoever is faster: nothing is handled twice, and nobody waits for it."""
-    channel = filled(1, 2, 3)
-    seen: list[int] = []
-
-    async def handle(item: int) -> None:
-        seen.append(item)
-        assert channel.receive_nowait() == 2
-        assert channel.receive_nowait() == 3
-        if closed:
-            channel.close(OSError())
-
-    await cancelled(channel, handle)
-
-    assert seen == [1]
-
-
-async def test_closed_channel_is_drained_as_well() -> None:
-    """With an error, too: it is the cancellation that ends it."""
-    channel = filled(1, 2)
-    channel.close(OSError())
-    seen: list[tuple[int, float]] = []
-    await cancelled(channel, partial(nap, seen, 0))
-
-    assert [item for item, _ in seen] == [1, 2]
 
 
 @virtual_clock
@@ -342,39 +279,6 @@ async def test_deadline_of_the_handler_is_an_error(own: float) -> None:
 
 
 # Errors and further cancellations
-
-
-async def test_error_of_a_handler_beats_the_cancellation() -> None:
-    """It ends the drain, and is raised; what is left stays."""
-    channel = filled(1, 2, 3)
-    error = OSError()
-
-    async def handle(item: int) -> None:
-        await checkpoint()
-        if item == 2:
-            raise error
-
-    with pytest.raises(OSError) as caught:
-        await cancelled(channel, handle)
-
-    assert caught.value is error
-    assert channel.statistics().buffered == 1
-
-
-@pytest.mark.parametrize("fatal", [KeyboardInterrupt, SystemExit])
-async def test_order_to_the_program_ends_the_drain(
-    fatal: type[BaseException],
-) -> None:
-    """It is not parked behind the other items."""
-    channel = filled(1, 2)
-
-    async def handle(item: int) -> None:
-        raise fatal
-
-    with pytest.raises(fatal):
-        await cancelled(channel, handle)
-
-    assert channel.statistics().buffered == 1
 
 
 async def test_sync_handler_is_told_in_the_drain_as_well() -> None:

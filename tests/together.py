@@ -129,6 +129,13 @@ def run_together(*fns: Callable[[], object]) -> None:
         raise error
 
 
+def interrupt_main() -> None:
+    """Press Ctrl-C, for the thread that tests run in."""
+    main = threading.main_thread().ident
+    assert main is not None
+    signal.pthread_kill(main, signal.SIGINT)
+
+
 def when_awaited(ctx: Context, act: Callable[[], object]) -> threading.Thread:
     """Start a thread that acts when somebody waits for the end of *ctx*."""
 

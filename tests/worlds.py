@@ -22,6 +22,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
 from inspect import iscoroutinefunction
+from types import FunctionType
 from typing import Any, TypeVar, final
 
 import anyio
@@ -250,6 +251,8 @@ async def _awaited(fn: Callable[..., Any], *args: Any, **options: Any) -> Any:
 
 
 def _made(fn: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    if isinstance(fn, FunctionType):  # one of ours, and knows no facades
+        args = tuple(each._thing if isinstance(each, Facade) else each for each in args)
     made = fn(*map(blocking, args), **options)
     ours = type(made).__module__.partition(".")[0] == "safeconc"
     return Facade(made) if ours else made
@@ -263,8 +266,8 @@ def blocking(fn: Any) -> Any:
         return fn
 
     @functools.wraps(fn)
-    def run(*args: Any) -> Any:
-        return drive(fn(*args))
+    def run(*args: Any, **options: Any) -> Any:
+        return drive(fn(*args, **options))
 
     return run
 

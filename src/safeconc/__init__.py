@@ -22,7 +22,7 @@ Layers, lowest first; a module imports only what stands before it::
     __main__                        the command line
 """
 
-from safeconc._channel import Channel, ChannelClosed, ChannelStatistics, consume
+from safeconc._channel import Channel, consume
 from safeconc._child import ErrGroupStatistics
 from safeconc._context import (
     Context,
@@ -36,6 +36,7 @@ from safeconc._depthpool import DepthPool, crawl
 from safeconc._errgroup import ErrGroup, Task
 from safeconc._fan import FanOutStatistics
 from safeconc._fanout import FanOut, fan_out
+from safeconc._policy._channel import ChannelClosed, ChannelStatistics
 from safeconc._policy._frontier import FrontierFull
 from safeconc._policy._ticks import Tick
 from safeconc._registration import Registration

@@ -1,11 +1,11 @@
 """A bounded queue whose end always arrives."""
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
-from typing import Any, Generic, NoReturn, Self, TypeVar, final
+from typing import Any, NoReturn, Self, TypeVar, final
 
 import anyio
+from typing_extensions import override
 
 from safeconc._context import (
     Context,
@@ -16,7 +16,8 @@ from safeconc._context import (
     spend,
 )
 from safeconc._loop import Loop, here, running_loop
-from safeconc._policy._exchange import EMPTY, END, REFUSED, Exchange
+from safeconc._policy._channel import AnyChannel, ChannelClosed, check_error
+from safeconc._policy._exchange import EMPTY, END, REFUSED
 from safeconc._policy._passes import Passes
 from safeconc._siblings import as_coroutine, check_function
 from safeconc._waiter import Waiter
@@ -24,33 +25,8 @@ from safeconc._waiter import Waiter
 T = TypeVar("T")
 
 
-class ChannelClosed(Exception):  # noqa: N818 - a signal, named as Go names it
-    """A :class:`Channel` was closed; ``__cause__`` is the error it was closed with."""
-
-
 @final
-@dataclass(frozen=True, slots=True)
-class ChannelStatistics:
-    """A snapshot of a channel, safe to keep and to compare."""
-
-    buffered: int
-    """Items sent and not yet received."""
-
-    peak: int
-    """The largest :attr:`buffered` so far."""
-
-    waiting_senders: int
-    """Calls of :meth:`Channel.send` that wait for room."""
-
-    waiting_receivers: int
-    """Calls of :meth:`Channel.receive`, and loops, that wait for an item."""
-
-    closed: bool
-    """Whether nothing more can be sent."""
-
-
-@final
-class Channel(Generic[T]):
+class Channel(AnyChannel[T]):
     """Hand items from task to task, at most *capacity* of them ahead.
 
     ::
@@ -81,43 +57,11 @@ class Channel(Generic[T]):
     """
 
     def __init__(self, capacity: int, *, name: str | None = None) -> None:
-        if isinstance(capacity, bool) or not isinstance(capacity, int):
-            raise TypeError(
-                f"capacity must be a whole number, not {capacity!r}; a channel without "
-                "a bound would only hide that its consumer is too slow"
-            )
-        if capacity < 0:
-            raise ValueError(f"capacity must not be negative: {capacity}")
-        self._capacity = capacity
-        self._label = f"Channel {name!r}" if name else "this Channel"
-        self._exchange: Exchange[T] = Exchange(capacity)
-        self._error: BaseException | None = None
+        super().__init__(capacity, name=name)
         self._sends = Passes()
         self._receives = Passes()
         self._loop: Loop | None = None
-        self._entered = False
         self._cancelled_class: type[BaseException]
-
-    @property
-    def capacity(self) -> int:
-        """How many items may wait in it."""
-        return self._capacity
-
-    def statistics(self) -> ChannelStatistics:
-        """Count the items, and who waits."""
-        exchange = self._exchange
-        return ChannelStatistics(
-            buffered=len(exchange.buffer),
-            peak=exchange.peak,
-            waiting_senders=len(exchange.senders),
-            waiting_receivers=len(exchange.receivers),
-            closed=exchange.closed,
-        )
-
-    def __repr__(self) -> str:
-        closed = ", closed" if self._exchange.closed else ""
-        label = self._label.removeprefix("this ")
-        return f"<{label} {len(self._exchange.buffer)}/{self._capacity}{closed}>"
 
     # Sending
 
@@ -144,10 +88,7 @@ class Channel(Generic[T]):
     def send_nowait(self, item: T) -> None:
         """Send *item*; :exc:`anyio.WouldBlock` if there is no room for it now."""
         self._check_loop()
-        if not self._exchange.put(item):
-            if self._exchange.closed:
-                self._refuse()
-            raise anyio.WouldBlock
+        self._send_now(item)
 
     # Receiving
 
@@ -158,15 +99,11 @@ class Channel(Generic[T]):
         """
         return self._receive(ChannelClosed)
 
+    @override
     def receive_nowait(self) -> T:
         """Return the next item; :exc:`anyio.WouldBlock` if there is none now."""
         self._check_loop()
-        item = self._exchange.take()
-        if item is not EMPTY:
-            return item
-        if self._exchange.closed:
-            self._end(ChannelClosed)
-        raise anyio.WouldBlock
+        return self._receive_now()
 
     def __aiter__(self) -> Self:
         return self
@@ -198,22 +135,13 @@ class Channel(Generic[T]):
         :param error: why the items are not complete; receivers get it, after what
             is buffered, as the cause of their :exc:`ChannelClosed`.
         """
-        if error is not None and not isinstance(error, BaseException):
-            raise TypeError(f"error must be an exception, not {error!r}")
+        check_error(error)
         self._check_loop()
-        if not self._exchange.closed:
-            self._error = error
-            self._exchange.close()
+        self._close(error)
 
     async def __aenter__(self) -> Self:
         await spend(running_loop())
-        if self._entered:
-            raise RuntimeError(
-                f"the block of {self._label} has been entered before; who leaves it "
-                "first closes the channel for all: with several producers put their "
-                "group inside one block"
-            )
-        self._entered = True
+        self._enter()
         self._cancelled_class = anyio.get_cancelled_exc_class()
         return self
 
@@ -224,9 +152,7 @@ class Channel(Generic[T]):
         traceback: TracebackType | None,
     ) -> None:
         if isinstance(exc, self._cancelled_class):
-            # Not the cancellation itself: raised again in a receiver's task, it
-            # would look like one of its own.
-            exc = anyio.TaskCancelled(f"the producer of {self._label} was cancelled")
+            exc = self._cut_off()
         self.close(exc)
 
     # Below: how it works
@@ -284,17 +210,9 @@ class Channel(Generic[T]):
         """
         return spend(self._own_loop())
 
-    def _refuse(self) -> NoReturn:
-        raise self._closed("nothing more can be sent") from self._error
-
-    def _end(self, end: type[Exception]) -> NoReturn:
-        if end is StopAsyncIteration and self._error is None:
-            raise StopAsyncIteration
-        raise self._closed("all that was sent has been received") from self._error
-
-    def _closed(self, consequence: str) -> ChannelClosed:
-        why = "" if self._error is None else f" by {self._error!r}"
-        return ChannelClosed(f"{self._label} was closed{why}: {consequence}")
+    @override
+    def _put_back(self, item: T) -> None:
+        self._exchange.put_back(item)
 
 
 async def consume(
@@ -356,27 +274,8 @@ async def _drain(
     with anyio.CancelScope(shield=True):
         try:
             async with context:
-                for item in _take(channel, unbegun, buffered, context):
+                for item in channel._leftovers(unbegun, buffered, context):
                     await as_coroutine(handler, handler(item))
         except DeadlineExceeded as exc:
             if exc is not context.err:
                 raise
-
-
-def _take(
-    channel: Channel[T], unbegun: list[T], count: int, context: Context
-) -> Iterator[T]:
-    """Take what was received already, and *count* more, while there is time."""
-    for item in unbegun:
-        if context.done:
-            channel._exchange.put_back(item)
-            return
-        yield item
-    for _ in range(count):
-        if context.done:
-            return
-        try:
-            item = channel.receive_nowait()
-        except (anyio.WouldBlock, ChannelClosed):
-            return
-        yield item

@@ -13,12 +13,19 @@ Layers, lowest first; a module imports only what stands before it::
 
 from safeconc._child import ErrGroupStatistics
 from safeconc._fan import FanOutStatistics
+from safeconc._policy._channel import ChannelClosed, ChannelStatistics
+from safeconc._policy._ticks import Tick
+from safeconc.threads._channel import Channel, consume
 from safeconc.threads._errgroup import ErrGroup, Task
 from safeconc.threads._fanout import FanOut, fan_out
 from safeconc.threads._siblings import StuckThreadsError
+from safeconc.threads._ticker import Ticker, every
 from safeconc.threads._worker import StuckThread
 
 __all__ = (
+    "Channel",
+    "ChannelClosed",
+    "ChannelStatistics",
     "ErrGroup",
     "ErrGroupStatistics",
     "FanOut",
@@ -26,6 +33,10 @@ __all__ = (
     "StuckThread",
     "StuckThreadsError",
     "Task",
+    "Tick",
+    "Ticker",
+    "consume",
+    "every",
     "fan_out",
 )
 
