@@ -1,4 +1,4 @@
-"""The end of a channel, in tasks and in threads: it reaches all, and never too early."""
+"""The end of a channel, in tasks and in threads: it reaches all, never too early."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress

@@ -31,11 +31,11 @@ from tests.channel_model import (
     Call,
     Kind,
     Model,
-    Outcome,
 )
 from tests.shuffle import ShuffledEventLoop
 
 pytestmark = pytest.mark.virtual_clock
+
 
 @dataclass(eq=False, kw_only=True)
 class Caller(Call):
@@ -115,9 +115,7 @@ class Play(Model[Caller]):
     async def call(self, kind: Kind, native: bool) -> None:
         """Have a task make a call, and all tasks get on with theirs."""
         native = native and self.native
-        caller = Caller(
-            kind, self._next(), native=native, scope=anyio.CancelScope()
-        )
+        caller = Caller(kind, self._next(), native=native, scope=anyio.CancelScope())
         self.callers.append(caller)
         await self.settle()
         self.join(caller)

@@ -55,6 +55,11 @@ def filled(*items: int) -> Channel[int]:
     return channel
 
 
+def never(thing: object) -> None:
+    """Be a function that should not be called."""
+    pytest.fail(f"called with {thing!r}")
+
+
 # Waiting
 
 
@@ -163,7 +168,7 @@ def test_item_of_an_interrupted_receive_goes_to_who_waits(
     interrupt_when_handed(monkeypatch)
 
     with pytest.raises(KeyboardInterrupt):
-        waiters[0].wait(channel._lock, pytest.fail, give_back=channel._give_back)
+        waiters[0].wait(channel._lock, never, give_back=channel._give_back)
     assert waiters[1]._value == 1
     assert channel.statistics() == ChannelStatistics(0, 0, 0, 0, closed=False)
 
@@ -303,7 +308,7 @@ def test_coroutine_function_is_no_handler(drain: float | None) -> None:
     async def handle(item: int) -> None:
         pytest.fail(f"handled {item}")
 
-    with pytest.raises(TypeError, match="coroutine function .*needs no thread"):
+    with pytest.raises(TypeError, match=r"coroutine function .*needs no thread"):
         consume(channel, handle, drain=drain)
     assert channel.statistics().buffered == 1
 
@@ -349,7 +354,7 @@ def test_item_that_came_with_the_end_is_put_back_if_there_is_no_time() -> None:
     """It is the next one again."""
     channel = Channel[int](5)
     with ErrGroup(limit=None) as group:
-        group.go_background(partial(consume, channel, pytest.fail, drain=0))
+        group.go_background(partial(consume, channel, never, drain=0))
         waiting(channel, receivers=1)
         with channel._lock:
             channel._send_now(1)

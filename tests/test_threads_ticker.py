@@ -197,7 +197,7 @@ def test_coroutine_function_is_refused_before_the_first_wait() -> None:
     async def check() -> None:
         pytest.fail("called")
 
-    with pytest.raises(TypeError, match="coroutine function .*needs no thread"):
+    with pytest.raises(TypeError, match=r"coroutine function .*needs no thread"):
         every(1000, check, first="later")
 
 

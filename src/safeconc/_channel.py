@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
-from typing import Any, NoReturn, Self, TypeVar, final
+from typing import Any, Self, TypeVar, final
 
 import anyio
 from typing_extensions import override

@@ -9,6 +9,7 @@ Layers, lowest first; a module imports only what stands before it::
     _pump                           who has an executor run them
     _run                            items in, results out
     _errgroup  _fanout              the primitives
+    _channel  _ticker
 """
 
 from safeconc._child import ErrGroupStatistics

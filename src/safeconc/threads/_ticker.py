@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from threading import Lock
 from typing import Self, TypeVarTuple, final
 
@@ -84,8 +85,11 @@ class Ticker:
                 now = time.monotonic()
                 if now >= due:
                     return ticks.take(now)
-            self._parker.park(lambda moves=moves: self._moves != moves, contexts, due)
+            self._parker.park(partial(self._has_moved, moves), contexts, due)
         raise StopIteration
+
+    def _has_moved(self, moves: int) -> bool:
+        return self._moves != moves
 
 
 def every(
