@@ -1,6 +1,7 @@
 """A thread's place in a line: handed over, or left."""
 
 import threading
+from typing import Any
 
 import anyio
 import pytest
@@ -87,6 +88,26 @@ def test_hand_over_beats_an_end_that_comes_with_it() -> None:
         assert line.wait() == "slot"
         thread.join()
         assert ctx.done
+
+
+def test_hand_over_between_the_end_and_the_lock_wins() -> None:
+    """Who hands over under the lock first decides, though the thread is awake."""
+    line = Line()
+    waiter = Waiter()
+    line.waiters.append(waiter)
+
+    class Contended:
+        def __enter__(self) -> None:
+            line.hand("slot")
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    lock: Any = Contended()
+    with Context() as ctx:
+        ctx.cancel()
+
+        assert waiter.wait(lock, line.waiters.remove) == "slot"
 
 
 def test_end_that_came_before_the_wait_ends_it() -> None:
