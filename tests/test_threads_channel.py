@@ -27,7 +27,7 @@ from safeconc.threads import (
     consume,
 )
 from safeconc.threads._waiter import Waiter
-from tests.together import interrupt_main
+from tests.together import interrupted
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -155,24 +155,6 @@ def test_item_of_an_interrupted_receive_is_not_lost(
     assert [channel.receive(), channel.receive()] == [1, 2]
 
 
-def test_item_of_an_interrupted_receive_goes_to_who_waits(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """It does not lie in the channel while another receiver waits."""
-    channel = Channel[int](5)
-    waiters = [Waiter(), Waiter()]
-    with channel._lock:
-        for waiter in waiters:
-            channel._exchange.join_receivers(waiter)
-    channel.send(1)
-    interrupt_when_handed(monkeypatch)
-
-    with pytest.raises(KeyboardInterrupt):
-        waiters[0].wait(channel._lock, never, give_back=channel._give_back)
-    assert waiters[1]._value == 1
-    assert channel.statistics() == ChannelStatistics(0, 0, 0, 0, closed=False)
-
-
 def test_interrupted_wait_for_the_end_gives_nothing_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -193,21 +175,52 @@ def test_interrupted_wait_for_the_end_gives_nothing_back(
     assert channel.statistics().buffered == 0
 
 
-def test_ctrl_c_ends_a_wait_and_leaves_the_line() -> None:
-    """A thread that blocks is woken by the signal, as in all of Python."""
-    channel = Channel[int](1)
+def test_item_of_an_interrupted_receive_goes_to_who_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It does not lie in the channel while another receiver waits."""
+    channel = Channel[int](5)
+    other = Waiter()
 
-    def interrupt() -> None:
-        waiting(channel, receivers=1)
-        interrupt_main()
+    def wait(waiter: Waiter, *_: object) -> None:
+        with channel._lock:
+            channel._exchange.join_receivers(other)
+        channel.send(1)
+        raise KeyboardInterrupt
 
-    thread = threading.Thread(target=interrupt)
-    thread.start()
+    monkeypatch.setattr(Waiter, "wait", wait)
     with pytest.raises(KeyboardInterrupt):
         channel.receive()
-    thread.join()
 
-    assert channel.statistics().waiting_receivers == 0
+    assert other._value == 1
+    assert channel.statistics() == ChannelStatistics(0, 0, 0, 0, closed=False)
+
+
+@pytest.mark.parametrize("side", ["send", "receive"])
+def test_ctrl_c_before_the_wait_begins_leaves_the_line(
+    monkeypatch: pytest.MonkeyPatch, side: str
+) -> None:
+    """Nobody stays in line who will not come: an item would be handed to no one."""
+    channel = Channel[int](0)
+
+    def wait(waiter: Waiter, *_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Waiter, "wait", wait)
+    with pytest.raises(KeyboardInterrupt):
+        partial(channel.send, 1)() if side == "send" else channel.receive()
+
+    assert channel.statistics() == ChannelStatistics(0, 0, 0, 0, closed=False)
+
+
+@pytest.mark.parametrize("side", ["senders", "receivers"])
+def test_ctrl_c_ends_a_wait_and_leaves_the_line(side: str) -> None:
+    """A thread that blocks is woken by the signal, as in all of Python."""
+    channel = Channel[int](0)
+
+    with interrupted(lambda: getattr(channel.statistics(), f"waiting_{side}")):
+        partial(channel.send, 1)() if side == "senders" else channel.receive()
+    assert channel.statistics() == ChannelStatistics(0, 0, 0, 0, closed=False)
 
 
 # A handler above this very thread
@@ -231,7 +244,7 @@ def test_handler_may_cancel_while_its_thread_holds_the_lock(
         was_held.append(channel._lock.locked())
         context.cancel()
 
-    def interrupted(exchange: Exchange[int], *arguments: Any) -> Any:
+    def signalled(exchange: Exchange[int], *arguments: Any) -> Any:
         signal.raise_signal(signal.SIGINT)
         return original(exchange, *arguments)
 
@@ -243,7 +256,7 @@ def test_handler_may_cancel_while_its_thread_holds_the_lock(
     thread.start()
     waiting(channel, receivers=1)
     original = getattr(Exchange, step)
-    monkeypatch.setattr(Exchange, step, interrupted)
+    monkeypatch.setattr(Exchange, step, signalled)
     before = signal.signal(signal.SIGINT, handle)
     try:
         with suppress(anyio.WouldBlock):
@@ -342,10 +355,10 @@ def test_item_that_came_with_the_end_is_drained() -> None:
     with ErrGroup(limit=None) as group:
         group.go_background(partial(consume, channel, seen.append, drain=100))
         waiting(channel, receivers=1)
-        with channel._lock:  # before the consumer can do anything with it
+        with channel._lock:  # which the consumer needs to leave the line
+            group.cancel()
             channel._send_now(1)
             channel._send_now(2)
-            group.cancel()
 
     assert seen == [1, 2]
 
@@ -357,9 +370,9 @@ def test_item_that_came_with_the_end_is_put_back_if_there_is_no_time() -> None:
         group.go_background(partial(consume, channel, never, drain=0))
         waiting(channel, receivers=1)
         with channel._lock:
+            group.cancel()
             channel._send_now(1)
             channel._send_now(2)
-            group.cancel()
 
     assert [channel.receive(), channel.receive()] == [1, 2]
 

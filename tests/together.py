@@ -129,11 +129,38 @@ def run_together(*fns: Callable[[], object]) -> None:
         raise error
 
 
-def interrupt_main() -> None:
-    """Press Ctrl-C, for the thread that tests run in."""
+@contextmanager
+def interrupted(condition: Callable[[], object]) -> Generator[None, None, None]:
+    """Expect the main thread to be interrupted by a Ctrl-C once *condition* holds.
+
+    It is pressed until it is heard: what arrives just before a lock blocks is heard
+    only when the next signal ends the blocking. The first one counts.
+    """
     main = threading.main_thread().ident
     assert main is not None
-    signal.pthread_kill(main, signal.SIGINT)
+    heard = threading.Event()
+
+    def handle(number: int, frame: object) -> None:
+        if not heard.is_set():
+            heard.set()
+            raise KeyboardInterrupt
+
+    def press() -> None:
+        while not condition():
+            time.sleep(0)
+        while not heard.is_set():
+            signal.pthread_kill(main, signal.SIGINT)
+            time.sleep(0.001)
+
+    before = signal.signal(signal.SIGINT, handle)
+    thread = threading.Thread(target=press)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            yield
+    finally:
+        thread.join()
+        signal.signal(signal.SIGINT, before)
 
 
 def when_awaited(ctx: Context, act: Callable[[], object]) -> threading.Thread:

@@ -85,17 +85,24 @@ class Channel(AnyChannel[T]):
             refuse_task()
         exchange = self._exchange
         waiter = None
-        with self._lock:
-            buffer = exchange.buffer
-            if len(buffer) < exchange.easy:
-                buffer.append(item)
-                return
-            if exchange.put(item):
-                return
-            if not exchange.closed:
-                waiter = Waiter()
-                exchange.join_senders(waiter, item)
-        if waiter is None or waiter.wait(self._lock, exchange.leave) is REFUSED:
+        answer: object = REFUSED
+        try:
+            with self._lock:
+                buffer = exchange.buffer
+                if len(buffer) < exchange.easy:
+                    buffer.append(item)
+                    return
+                if exchange.put(item):
+                    return
+                if not exchange.closed:
+                    waiter = Waiter()
+                    exchange.join_senders(waiter, item)
+            if waiter is not None:
+                answer = waiter.wait(self._lock, exchange.leave)
+        except BaseException:
+            self._abandon(waiter)
+            raise
+        if answer is REFUSED:
             check()  # before the end, as in tasks
             self._refuse()
 
@@ -134,19 +141,25 @@ class Channel(AnyChannel[T]):
             refuse_task()
         exchange = self._exchange
         waiter = None
-        with self._lock:
-            ready = exchange.ready
-            if ready:
-                return ready.popleft()
-            item = exchange.take()
-            if item is not EMPTY:
-                return item
-            if not exchange.closed:
-                waiter = Waiter()
-                exchange.join_receivers(waiter)
-        item = END
-        if waiter is not None:
-            item = waiter.wait(self._lock, exchange.leave, give_back=self._give_back)
+        try:
+            with self._lock:
+                ready = exchange.ready
+                if ready:
+                    return ready.popleft()
+                item = exchange.take()
+                if item is not EMPTY:
+                    return item
+                item = END
+                if not exchange.closed:
+                    waiter = Waiter()
+                    exchange.join_receivers(waiter)
+            if waiter is not None:
+                item = waiter.wait(self._lock, exchange.leave)
+        except BaseException:
+            item = self._abandon(waiter)
+            if item is not END:
+                self._put_back(item)
+            raise
         if item is END:
             check()
             self._end(end)
@@ -181,9 +194,20 @@ class Channel(AnyChannel[T]):
             exc = self._cut_off()
         self.close(exc)
 
-    def _give_back(self, item: T) -> None:
-        if item is not END:
-            self._exchange.put_back(item)
+    def _abandon(self, waiter: Waiter | None) -> T:
+        """See that nobody is in line any more who will not come, after a Ctrl-C.
+
+        Returns the item that a receiver was handed, or ``END``.
+        """
+        item: T = END
+        with self._lock:
+            if waiter is not None:
+                exchange = self._exchange
+                if waiter in exchange.senders or waiter in exchange.receivers:
+                    exchange.leave(waiter)
+                elif waiter._handed:
+                    item = waiter._value
+        return item
 
     @override
     def _put_back(self, item: T) -> None:

@@ -12,10 +12,6 @@ ADVICE = "needs no thread: use the primitive of the same name in safeconc"
 """What to do with a coroutine instead."""
 
 
-def _forget(_: object) -> None:
-    """Lose nothing: it was only a word."""
-
-
 @final
 class Waiter:
     """A thread's place in a line that a lock guards.
@@ -44,7 +40,6 @@ class Waiter:
         lock: Lock,
         leave: Callable[["Waiter"], object],
         owner: Context | None = None,
-        give_back: Callable[[Any], object] = _forget,
     ) -> Any:
         """Return what was handed; raise the error of a context that ended before that.
 
@@ -52,8 +47,6 @@ class Waiter:
 
         :param leave: takes this waiter out of its line, under the lock.
         :param owner: a context that ends the wait as the ambient one does.
-        :param give_back: takes, under the lock, what was handed to a thread that
-            something else than a context's end keeps from having it: a Ctrl-C.
         """
         contexts = [each for each in (ambient.get(), owner) if each is not None]
         try:
@@ -61,9 +54,7 @@ class Waiter:
             self._parker.park(self._is_handed, contexts)
         except BaseException:
             with lock:
-                if self._handed:
-                    give_back(self._value)
-                else:
+                if not self._handed:
                     leave(self)
             raise
         if not self._handed:  # else nobody has it any more, and the lock is not needed
