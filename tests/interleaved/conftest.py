@@ -52,19 +52,24 @@ def modelled(monkeypatch: pytest.MonkeyPatch) -> None:
                     monkeypatch.setattr(module, attribute, model)
 
 
+def explore(model: Callable[[], None], search: str) -> None:
+    """Run *model* in the orders of one of :data:`SEARCHES`."""
+    options = SEARCHES[search]
+    exhausts = options["strategy"] == "dfs"
+    result = _tool.explore(
+        model,
+        iterations=sys.maxsize if exhausts else SCHEDULES,
+        include=[str(Path(safeconc.__file__).parent)],
+        **options,
+    )
+    assert result.exhausted is exhausts
+
+
 def explored(model: Callable[[], None]) -> Callable[[str], None]:
     """Make a test of *model*, which has threads meet and asserts what holds then."""
 
     def test(search: str) -> None:
-        options = SEARCHES[search]
-        exhausts = options["strategy"] == "dfs"
-        result = _tool.explore(
-            model,
-            iterations=sys.maxsize if exhausts else SCHEDULES,
-            include=[str(Path(safeconc.__file__).parent)],
-            **options,
-        )
-        assert result.exhausted is exhausts
+        explore(model, search)
 
     test.__doc__ = model.__doc__
     test.__module__ = model.__module__

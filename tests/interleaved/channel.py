@@ -1,10 +1,8 @@
-"""Schedules of a few threads, chosen by a tool: each switch where it may hurt most.
+"""A channel of threads whose ends meet, in many orders of their steps.
 
-The tool runs one thread at a time and decides after each step of ours who is next,
-so that it comes upon orders that threads of their own accord hardly ever take.
+Three and more threads have too many orders to try them all.
 """
 
-import os
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -13,29 +11,9 @@ import pytest
 
 from safeconc import Context, ContextCancelled
 from safeconc.threads import Channel, ChannelClosed
+from tests.interleaved.conftest import explore, together
 
-SCHEDULES = int(os.environ.get("SAFECONC_TEST_SCHEDULES", "5"))
-"""How many are tried of each model; CI has a leg with very many."""
-
-it = pytest.importorskip(
-    "interleave_test", reason="it needs sys.monitoring, of CPython 3.12 and later"
-)
-
-
-@pytest.fixture(autouse=True)
-def locks_of_the_tool(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have our modules make locks that the tool knows of."""
-    monkeypatch.setattr("safeconc.threads._channel.Lock", it.Lock)
-
-    def allocate() -> object:
-        return it.Lock()
-
-    monkeypatch.setattr("safeconc._parker.allocate_lock", allocate)
-
-
-def explore(model: Callable[[], None]) -> None:
-    """Run *model* by many schedules."""
-    it.explore(model, strategy="pct", iterations=SCHEDULES, seed=1)
+capacities = pytest.mark.parametrize("capacity", [0, 1])
 
 
 class Table:
@@ -77,12 +55,11 @@ class Table:
 
 def play(table: Table, *acts: Callable[[], object]) -> None:
     """Have all acts at once, then look."""
-    for task in [it.spawn(act) for act in acts]:
-        task.join()
+    together(*acts)
     table.check()
 
 
-@pytest.mark.parametrize("capacity", [0, 1])
+@capacities
 def test_two_senders_and_two_receivers(capacity: int) -> None:
     """Whoever comes first, all are served, and none waits for ever."""
 
@@ -97,10 +74,10 @@ def test_two_senders_and_two_receivers(capacity: int) -> None:
         )
         assert len(table.received) == 2
 
-    explore(model)
+    explore(model, "instructions")
 
 
-@pytest.mark.parametrize("capacity", [0, 1])
+@capacities
 def test_send_that_is_cancelled_while_somebody_receives(capacity: int) -> None:
     """It has sent or has not, and says which."""
 
@@ -108,7 +85,7 @@ def test_send_that_is_cancelled_while_somebody_receives(capacity: int) -> None:
         table = Table(capacity, *[0] * capacity)
         play(table, lambda: table.send(1), table.context.cancel, table.poll)
 
-    explore(model)
+    explore(model, "instructions")
 
 
 def test_receive_that_is_cancelled_while_somebody_sends() -> None:
@@ -124,7 +101,7 @@ def test_receive_that_is_cancelled_while_somebody_sends() -> None:
             lambda: table.channel.send_nowait(1),
         )
 
-    explore(model)
+    explore(model, "instructions")
 
 
 def test_both_ends_are_cancelled_while_they_meet() -> None:
@@ -134,10 +111,10 @@ def test_both_ends_are_cancelled_while_they_meet() -> None:
         table = Table(0)
         play(table, lambda: table.send(1), table.receive, table.context.cancel)
 
-    explore(model)
+    explore(model, "instructions")
 
 
-@pytest.mark.parametrize("capacity", [0, 1])
+@capacities
 def test_close_while_both_sides_come(capacity: int) -> None:
     """Everybody hears of it, and what was sent is not lost."""
 
@@ -145,7 +122,7 @@ def test_close_while_both_sides_come(capacity: int) -> None:
         table = Table(capacity)
         play(table, lambda: table.send(1), table.receive, table.channel.close)
 
-    explore(model)
+    explore(model, "instructions")
 
 
 def test_close_and_cancel_at_once() -> None:
@@ -155,22 +132,4 @@ def test_close_and_cancel_at_once() -> None:
         table = Table(0)
         play(table, table.receive, table.channel.close, table.context.cancel)
 
-    explore(model)
-
-
-def test_context_that_is_cancelled_while_children_come_and_wait() -> None:
-    """Each wait ends, whether it began before or after."""
-
-    def model() -> None:
-        context = Context.root()
-        ended: list[bool] = []
-
-        def wait() -> None:
-            ended.append(Context(context).wait())
-
-        for task in [it.spawn(each) for each in (wait, wait, context.cancel)]:
-            task.join()
-        assert ended == [True, True]
-        assert context.statistics().waiters == 0
-
-    explore(model)
+    explore(model, "instructions")
