@@ -54,12 +54,16 @@ def watcher(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watcher]:
 def test_thread_that_stays_is_waited_for_and_reported(watcher: Watcher) -> None:
     """Again and again, by name and stack."""
 
+    begun = threading.Event()
+
     def stubborn() -> None:
+        begun.set()
         watcher.let_go.wait()
 
     with ErrGroup(limit=None, name="crawl") as group:
         task = group.go(stubborn)
         group.go_background(sleep_forever)
+        begun.wait()
         group.cancel()
 
     first, *stack = watcher.texts[0].splitlines()
@@ -76,11 +80,15 @@ def test_thread_that_stays_is_waited_for_and_reported(watcher: Watcher) -> None:
 def test_service_that_stays_is_reported(watcher: Watcher) -> None:
     """The block has not ended by a cancellation, but the service was to."""
 
+    begun = threading.Event()
+
     def serve() -> None:
+        begun.set()
         watcher.let_go.wait()
 
     with ErrGroup(limit=None) as group:
         service = group.go_background(serve)
+        begun.wait()
 
     assert "serve was cancelled" in watcher.texts[0]
     assert service.done
@@ -315,9 +323,9 @@ def test_error_of_a_signal_handler_ends_the_block_too() -> None:
         thread = when_awaited(group.context, send)
         with pytest.raises(TimeoutError, match="alarm"), group:
             tasks.append(group.go(sleep_forever))
+        thread.join()  # lest a last signal meet what was there before
     finally:
         signal.signal(signal.SIGUSR1, before)
-    thread.join()
 
     assert tasks[0].done
 
