@@ -381,10 +381,13 @@ def test_child_cancelled_before_it_began_does_not_begin() -> None:
 
         asker = threading.Thread(target=ask)
         asker.start()
-        while not group.statistics().waiting:
-            check()
-        group._slots._line.copy().popitem()[0][1].cancel()
-        event.cancel()
+        try:
+            while not group.statistics().waiting:
+                check()
+            ((_, waiting),) = group._slots._line
+            waiting.cancel()
+        finally:
+            event.cancel()
         asker.join()
 
     assert holder.result() is True

@@ -240,7 +240,10 @@ def test_what_waits_is_cancelled_and_what_runs_is_waited_for(
 
         assert begun == [0]
         assert results.statistics().running == 0
-    assert "work in a ThreadPoolExecutor was cancelled" in caplog.messages[0]
+    # There may be a word about the thread that submits, too.
+    assert any(
+        "work in a ThreadPoolExecutor was cancelled" in each for each in caplog.messages
+    )
 
 
 def test_end_of_a_parent_cancels_what_waits() -> None:
@@ -250,7 +253,7 @@ def test_end_of_a_parent_cancels_what_waits() -> None:
     with Context() as outer:
 
         def end() -> None:
-            while len(executor.calls) < 2:
+            while len(executor.calls) < 2 and not outer.done:
                 pass
             outer.cancel()
 

@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from safeconc import Context, check, current_context
+from safeconc._parker import Parker
 from safeconc.threads import ErrGroup, StuckThreadsError, Task
 from safeconc.threads import _siblings as siblings
 from tests.together import when_awaited
@@ -53,7 +55,6 @@ def watcher(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watcher]:
 
 def test_thread_that_stays_is_waited_for_and_reported(watcher: Watcher) -> None:
     """Again and again, by name and stack."""
-
     begun = threading.Event()
 
     def stubborn() -> None:
@@ -79,7 +80,6 @@ def test_thread_that_stays_is_waited_for_and_reported(watcher: Watcher) -> None:
 
 def test_service_that_stays_is_reported(watcher: Watcher) -> None:
     """The block has not ended by a cancellation, but the service was to."""
-
     begun = threading.Event()
 
     def serve() -> None:
@@ -242,6 +242,12 @@ def interrupt() -> Iterator[Callable[[], None]]:
     signal.signal(signal.SIGINT, before)
 
 
+def until_it_waits(thread: int) -> None:
+    """Return once a thread is where it waits for others."""
+    while sys._current_frames()[thread].f_code is not Parker.park.__code__:
+        time.sleep(0)
+
+
 def test_interrupt_in_the_body_ends_the_block(interrupt: Callable[[], None]) -> None:
     """As any other error does."""
     group = ErrGroup(limit=None)
@@ -277,20 +283,22 @@ def test_interrupt_in_go_ends_the_block(interrupt: Callable[[], None]) -> None:
 def test_interrupts_in_the_join_leave_nothing_behind(
     interrupt: Callable[[], None],
 ) -> None:
-    """The first one ends the block, and whichever come later change nothing."""
+    """The first one ends the block, and one that comes later changes nothing."""
     tasks: list[Task[Any]] = []
     heard: list[str] = []
+    main = threading.get_ident()
 
     def stubborn() -> None:
         group.context.after(lambda: heard.append("end"))
-        while group._state != "joining":
-            pass
+        until_it_waits(main)
         interrupt()
         context = current_context()
         assert context is not None
         context.wait()
-        for _ in range(3):
-            interrupt()
+        while not heard:  # else what the end calls would hear the next one
+            time.sleep(0)
+        until_it_waits(main)
+        interrupt()
         heard.append("over")
 
     group = ErrGroup(limit=None)

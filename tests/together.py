@@ -196,10 +196,13 @@ def signal_when_awaited(ctx: Context) -> threading.Thread:
     One that comes just before a thread falls asleep in the interpreter does not wake
     it; the next one does.
     """
+    main = threading.main_thread().ident
+    assert main is not None
 
     def send() -> None:
         while not ctx.done:
-            os.kill(os.getpid(), signal.SIGUSR1)
+            # To it alone: in another thread the last one could be late.
+            signal.pthread_kill(main, signal.SIGUSR1)
             time.sleep(0)
 
     return when_awaited(ctx, send)
