@@ -316,12 +316,16 @@ def test_error_of_a_signal_handler_ends_the_block_too() -> None:
     tasks: list[Task[Any]] = []
     main = threading.get_ident()
 
-    def refuse(*_: object) -> None:
-        if not group.errors:
+    heard: list[int] = []
+
+    def refuse(number: int, _: object) -> None:
+        if not heard:
+            heard.append(number)
             raise TimeoutError("alarm")
 
     def send() -> None:
-        while not group.errors:
+        until_it_waits(main)
+        while not heard:
             signal.pthread_kill(main, signal.SIGUSR1)
             time.sleep(0)
 
