@@ -8,7 +8,9 @@ cd "$(dirname "$0")/.."
 
 compile() { # compile FILE [OPTION...]
   # No index, no path and no links in it: it must fit every machine, and tell of none.
-  uv pip compile -q --universal --no-emit-index-url --no-emit-find-links --no-annotate \
+  # From our oldest Python on, not from whichever is found here.
+  uv pip compile -q --universal --python-version 3.11 --no-emit-index-url \
+    --no-emit-find-links --no-annotate \
     --custom-compile-command 'bash .ci/pin.sh' --extra dev pyproject.toml -o "$@" >/dev/null
 }
 

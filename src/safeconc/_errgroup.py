@@ -7,6 +7,7 @@ from contextvars import copy_context
 from types import TracebackType
 from typing import (
     Any,
+    ClassVar,
     Protocol,
     Self,
     TypeAlias,
@@ -67,7 +68,7 @@ class Task(Child[R_co]):
 
     __slots__ = ("_awaiters", "_group", "_runner")
 
-    WAITING = "'await' the task"
+    WAITING: ClassVar[str] = "'await' the task"
 
     def __init__(self, group: "ErrGroup", name: str) -> None:
         super().__init__(name)

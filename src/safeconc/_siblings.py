@@ -9,7 +9,7 @@ import math
 from collections.abc import Awaitable, Callable, Coroutine
 from inspect import iscoroutine
 from types import CoroutineType, TracebackType
-from typing import Any, NoReturn, Self, final
+from typing import Any, ClassVar, NoReturn, Self, final
 
 import anyio
 from anyio.abc import TaskGroup
@@ -27,7 +27,7 @@ from safeconc._waiter import rearm
 class Siblings(Block):
     """The members of one block, tasks and the block's body."""
 
-    OPENING = "async with"
+    OPENING: ClassVar[str] = "async with"
 
     def __init__(self, kind: str, name: str | None, errors: Mode = "first") -> None:
         super().__init__(kind, name, errors)

@@ -10,10 +10,10 @@ try:
         Observation,
         get_meter_provider,
     )
-except ImportError as exc:
+except ImportError as _missing:
     raise ImportError(
         "safeconc.leaks.otel needs opentelemetry-api: pip install 'safeconc[otel]'"
-    ) from exc
+    ) from _missing
 
 from safeconc.leaks._metrics import METRICS, Metric
 from safeconc.leaks._monitor import Monitor

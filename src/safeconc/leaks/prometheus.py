@@ -11,11 +11,11 @@ try:
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
     from prometheus_client.registry import Collector as _Collector
-except ImportError as exc:
+except ImportError as _missing:
     raise ImportError(
         "safeconc.leaks.prometheus needs prometheus_client: "
         "pip install 'safeconc[prometheus]'"
-    ) from exc
+    ) from _missing
 
 from safeconc.leaks._figures import OTHER, Figures
 from safeconc.leaks._metrics import METRICS, Metric

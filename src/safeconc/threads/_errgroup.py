@@ -6,7 +6,7 @@ from contextvars import Context as ContextVars
 from contextvars import copy_context
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeAlias, TypeVar, TypeVarTuple, final
+from typing import Any, ClassVar, Self, TypeAlias, TypeVar, TypeVarTuple, final
 
 import anyio
 from typing_extensions import override
@@ -44,7 +44,7 @@ class Task(Child[R_co]):
 
     __slots__ = ("_awaiters", "_call", "_context", "_group")
 
-    WAITING = "call wait()"
+    WAITING: ClassVar[str] = "call wait()"
 
     def __init__(
         self,

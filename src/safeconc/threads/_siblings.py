@@ -12,7 +12,7 @@ from math import inf
 from os import getpid
 from threading import Lock, Thread
 from types import TracebackType
-from typing import NoReturn, Self, final
+from typing import ClassVar, NoReturn, Self, final
 
 from typing_extensions import override
 
@@ -60,7 +60,7 @@ class Siblings(Block):
     :ivar workers: the threads that have not ended, or are about to be started.
     """
 
-    OPENING = "with"
+    OPENING: ClassVar[str] = "with"
 
     def __init__(
         self,
