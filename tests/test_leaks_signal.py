@@ -4,10 +4,12 @@ import asyncio
 import io
 import logging
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,6 +83,22 @@ def test_each_signal_writes_a_dump(tmp_path: Path) -> None:
             os.kill(os.getpid(), SIGNAL)
             written.acquire()
             assert file.read_text().count("Alive: ") == count
+
+
+def test_signals_that_follow_each_other_share_a_dump(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Somebody who is impatient is told once, as soon as there are no more."""
+    monkeypatch.setattr("safeconc.leaks._signal.QUIET", 3600)
+    page = Page()
+    with on_signal(SIGNAL, file=page) as dump:
+        assert dump._ends is not None
+        for _ in range(2):
+            signal.raise_signal(SIGNAL)
+            while select.select(dump._ends[:1], [], [], 0)[0]:  # until it is heard
+                time.sleep(0)
+
+    assert page.getvalue().count("Alive: ") == 1
 
 
 def test_it_goes_to_standard_error_by_default(

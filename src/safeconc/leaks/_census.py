@@ -277,9 +277,8 @@ class Census:
 
     def _coroutines(self) -> Iterator[object]:
         """Yield the coroutines of all tasks."""
-        for mark in self._asyncio_marks():
-            if (task := mark()) is not None:
-                yield task.get_coro()
+        tasks = (mark() for mark in self._asyncio_marks())
+        yield from (task.get_coro() for task in tasks if task is not None)
         for runner in self._trios.values():
             for task in _private.trio_tasks(runner) or ():
                 yield task.coro

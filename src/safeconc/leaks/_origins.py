@@ -170,10 +170,8 @@ def install(frames: int = FRAMES) -> Installed:
 
 def _contextvars(task: Any) -> Context:
     """Find the contextvars of a task of asyncio among what it refers to."""
-    for thing in get_referents(task):
-        if type(thing) is Context:
-            return thing
-    return _NO_VARIABLES
+    things = get_referents(task)
+    return next((thing for thing in things if type(thing) is Context), _NO_VARIABLES)
 
 
 _NO_VARIABLES: Final = Context()

@@ -149,11 +149,8 @@ def _async_generator(awaited: Any) -> _Step:
 
 def _wrapper(awaited: Any) -> _Step:
     """Look into what the interpreter wraps an awaited thing in, and hides it."""
-    inside: Any
-    for inside in gc.get_referents(awaited):
-        if type(inside) in _STEPS:
-            return None, inside  # pyright: ignore[reportUnknownVariableType]
-    return None, None
+    inside: list[Any] = gc.get_referents(awaited)
+    return None, next((each for each in inside if type(each) in _STEPS), None)
 
 
 def _wrappers() -> set[type]:
