@@ -16,6 +16,7 @@ from concurrent.futures import (
     ThreadPoolExecutor,
 )
 from contextvars import ContextVar
+from operator import attrgetter
 from typing import Any
 
 import pytest
@@ -70,7 +71,9 @@ def processes() -> ProcessPoolExecutor:
 
 def interpreters() -> Executor:
     """Make a pool of interpreters."""
-    return concurrent.futures.InterpreterPoolExecutor(2)  # type: ignore[attr-defined,no-any-return]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
+    make = attrgetter("InterpreterPoolExecutor")(concurrent.futures)
+    executor: Executor = make(2)
+    return executor
 
 
 @pytest.fixture(
