@@ -14,7 +14,7 @@ Layers, lowest first; a module imports only what stands before it::
     _fan  _run  _tree               items in, results out
     _errgroup  _fanout  _to_thread  the primitives
     _channel  _depthpool  _ticker
-    threads                         how threads wait, for their primitives to come
+    threads                         the primitives again, for blocking code
     leaks                           what outlived its owner
     antipatterns                    each vice beside its cure
     pytest_plugin                   what a test left behind

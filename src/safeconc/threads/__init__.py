@@ -1,4 +1,15 @@
-"""The blocking mirror: so far how a thread waits, and nothing public yet.
+"""The primitives for blocking code: the same names and promises, on real threads.
+
+``with`` stands for ``async with``, and a plain call for an ``await``::
+
+    from safeconc.threads import ErrGroup
+
+    with ErrGroup(limit=10) as group:
+        page = group.go(fetch, url)
+    print(page.result())
+
+Nothing can stop a thread: it sees the end of its block where it looks, by
+:func:`safeconc.check` and in every wait of this library.
 
 Layers, lowest first; a module imports only what stands before it::
 
