@@ -54,6 +54,11 @@ class Group(ABC, Generic[B]):
         """All errors so far, oldest first."""
         return self._siblings.failures.errors
 
+    @property
+    def limit(self) -> int | None:
+        """How many children may run at once; None if that is unlimited."""
+        return self._slots.limit
+
     def statistics(self) -> ErrGroupStatistics:
         """Count the children and the calls that wait."""
         return ErrGroupStatistics(

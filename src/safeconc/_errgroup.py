@@ -150,8 +150,7 @@ class ErrGroup(Group[Siblings]):
         reuse: bool = False,
         name: str | None = None,
     ) -> None:
-        self._limit = check_limit(limit)
-        self._slots: Slots[Waiter, Task[Any]] = Slots(self._limit)
+        self._slots: Slots[Waiter, Task[Any]] = Slots(check_limit(limit))
         self._siblings = Siblings("ErrGroup", name, errors)
         self._siblings.on_over = self._on_over
         self._siblings.find_lost = self._find_lost

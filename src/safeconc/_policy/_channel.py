@@ -59,6 +59,11 @@ class AnyChannel(ABC, Generic[T]):
         self._error: BaseException | None = None
         self._entered = False
 
+    @property
+    def capacity(self) -> int:
+        """How many items may wait in it."""
+        return self._capacity
+
     def statistics(self) -> ChannelStatistics:
         """Count the items, and who waits."""
         exchange = self._exchange

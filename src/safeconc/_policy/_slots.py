@@ -30,6 +30,11 @@ class Slots(Generic[W, H]):
         self._holding: dict[W, H] = {}
 
     @property
+    def limit(self) -> int | None:
+        """How many slots there are; None if there is no bound."""
+        return self._limit
+
+    @property
     def taken(self) -> int:
         """Slots in use, or handed over and not yet used."""
         return self._taken
