@@ -506,12 +506,14 @@ async def test_waiting_for_the_rate_can_be_cancelled(world: World, run: Run) -> 
 @both
 @in_every_world
 async def test_progress_is_told_after_each_item(world: World, run: Run) -> None:
-    """The callable gets the statistics, one call at a time."""
+    """The callable gets the statistics, one call at a time, and none that are old."""
     told: list[FanOutStatistics] = []
 
     await run(world, double, range(5), limit=2, progress=told.append)
-    assert [each.finished for each in told] == [1, 2, 3, 4, 5]
-    assert told[-1].total == 5
+    finished = [each.finished for each in told]
+    assert len(finished) == 5
+    assert finished == sorted(finished)  # two threads may have ended before one tells
+    assert told[-1].finished == told[-1].total == 5
 
 
 @both
@@ -527,8 +529,8 @@ async def test_progress_is_told_of_errors_that_were_given_back(
 
     options: dict[str, Any] = {"return_exceptions": True, "progress": told.append}
     await run(world, fail, range(3), limit=2, **options)
-    assert [each.finished for each in told] == [1, 2, 3]
-    assert told[-1].failed == 3
+    assert len(told) == 3
+    assert told[-1].finished == told[-1].failed == 3
 
 
 @both
