@@ -18,7 +18,7 @@ ERROR = f"--leaks=error {AT_ONCE}"
 def state() -> tuple[object, ...]:
     """Return what a run may change, and has to put back."""
     depth = sys.get_coroutine_origin_tracking_depth()
-    return asyncio.Runner.close, depth, owner.get(), threading.active_count()
+    return asyncio.Runner.close, depth, owner.get()
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_run_that_is_cut_short_leaves_nothing(
     run: Run, end: str, code: pytest.ExitCode, when: str
 ) -> None:
     """It tells of what it has found by then."""
-    before = state()
+    before, threads = state(), set(threading.enumerate())
     result = run(
         f"""
 def end():
@@ -57,6 +57,7 @@ def test_it(fixture):
 
     assert result.ret == code
     assert state() == before
+    assert set(threading.enumerate()) <= threads  # those of other tests may have ended
     result.stdout.fnmatch_lines(["1 task, in 1 place."])
 
 
