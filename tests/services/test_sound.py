@@ -29,7 +29,7 @@ def test_nothing_is_left_of_a_load(tools: Tools) -> None:
     samples: list[tuple[float, int]] = []
     while load.popen.poll() is None:
         samples.append((time.monotonic() - begun, server.rss()))
-        time.sleep(0.25)
+        time.sleep(0.25)  # one sample: memory of another process has no event
     growth, noise = trend([each for each in samples if each[0] > SOAK / 3])
     print(f"RSS {samples[-1][1]:,} B, {growth:+,.0f} B +- {noise:,.0f} B")
     print(load.finish(0))
