@@ -1,16 +1,20 @@
 """What the callers of each vice do, and live through."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import count, takewhile
-from threading import Event
+from threading import Barrier, Event, Timer
+from threading import enumerate as live_threads
 from typing import Any, NoReturn, final
 
 import anyio
 import anyio.from_thread
 import anyio.lowlevel
+from anyio.to_thread import run_sync
+
+from safeconc.antipatterns import executor_per_call
 
 CALL = 0.02
 """Seconds within which a caller is through."""
@@ -23,6 +27,12 @@ LINKS = 10
 
 DEPTH = 5
 """Levels of pages below its first one."""
+
+LENT = ("AnyIO worker", "Trio thread")
+"""How the threads are named in which callers of blocking code run."""
+
+LATE = 50
+"""Row of a feed with which whoever wanted the fourth loses patience."""
 
 PATIENCE = 2
 """Rows of an export that its client is content to wait for."""
@@ -196,8 +206,89 @@ class _Exports:
         self._writing.remove(client)
 
 
+@final
+class _Blocking:
+    """Callers of blocking code, each in a thread; and what keeps it busy."""
+
+    def __init__(self) -> None:
+        self._reading: set[object] = set()
+        self._over = Event()
+
+    def count_threads(self) -> int:
+        """Count the threads, without those that the event loop lends to callers.
+
+        A timer and the next one that it has just set count once.
+        """
+        threads = [each for each in live_threads() if not each.name.startswith(LENT)]
+        return len(
+            {
+                id(next(iter(each.args)) if isinstance(each, Timer) else each)
+                for each in threads
+            }
+        )
+
+    def count_readers(self) -> int:
+        """Count those who read a feed."""
+        return len(self._reading)
+
+    def stop(self) -> None:
+        """End all of it."""
+        self._over.set()
+        self._over = Event()
+        while timers := [each for each in live_threads() if isinstance(each, Timer)]:
+            for timer in timers:
+                timer.cancel()
+                timer.join()  # it may just be making the next
+
+    async def look_on(self, copy: Callable[..., None]) -> None:
+        """Look at a live view, and leave."""
+        await run_sync(copy, self._feed(), self._pause, self._pause)
+
+    async def stay_a_while(self, serve: Callable[..., None]) -> None:
+        """Connect, be checked a few times, and leave."""
+        await run_sync(serve, partial(bool), self._pause, CALL / 4)
+
+    async def fetch(self, fetch_all: Callable[..., list[bytes]]) -> None:
+        """Fetch as many pages as there are threads, all at once."""
+        together = Barrier(executor_per_call.WORKERS)
+
+        def fetch(url: int) -> bytes:
+            together.wait()
+            return bytes(url)
+
+        await run_sync(fetch_all, fetch, [PAGE] * together.parties)
+
+    async def search(self, find: Callable[..., object]) -> None:
+        """Look for the fourth row of a feed, and lose patience with a late one."""
+        token = anyio.lowlevel.current_token()
+
+        def parse(row: int) -> int:
+            if row == LATE:
+                # Not after a time: it may be up before the fourth has come.
+                anyio.from_thread.run_sync(client.cancel, token=token)
+            return row
+
+        with anyio.CancelScope() as client:
+            call = partial(find, parse, self._feed(), (3).__eq__)
+            await run_sync(call, abandon_on_cancel=True)
+
+    def _feed(self) -> Iterator[int]:
+        mark, over = object(), self._over
+        self._reading.add(mark)
+        try:
+            for row in takewhile(lambda _: not over.is_set(), count()):
+                yield row
+                over.wait(CALL / 40)
+        finally:
+            self._reading.remove(mark)
+
+    def _pause(self, *_: object) -> None:
+        self._over.wait(CALL / 2)
+
+
 _site = _SlowSite()
 _exports = _Exports()
+_blocking = _Blocking()
 
 SCENARIOS = {
     "forgotten_cancellation": Scenario(
@@ -262,6 +353,50 @@ SCENARIOS = {
         kind="threads",
         census=_exports.count,
         let_go=_exports.stop,
+    ),
+    "unjoined_thread": Scenario(
+        title="a thread that is started, and that nobody joins",
+        verdict=(
+            "{calls} clients looked on and left, and {left} threads still copy rows "
+            "for them; those of an ErrGroup were joined with their clients."
+        ),
+        caller=_blocking.look_on,
+        kind="threads",
+        census=_blocking.count_threads,
+        let_go=_blocking.stop,
+    ),
+    "unstopped_timer": Scenario(
+        title="a timer that sets the next one, and that nobody cancels",
+        verdict=(
+            "{calls} clients came and went, and {left} timers still run for them, each "
+            "in a thread; those of every() were over with their clients."
+        ),
+        caller=_blocking.stay_a_while,
+        kind="threads",
+        census=_blocking.count_threads,
+        let_go=_blocking.stop,
+    ),
+    "executor_per_call": Scenario(
+        title="a pool of threads for each call, never shut down",
+        verdict=(
+            "{calls} calls made a pool each, and {left} threads of those are still "
+            "there, idle; fan_out had as many at work, and none of them stays."
+        ),
+        caller=_blocking.fetch,
+        kind="threads",
+        census=_blocking.count_threads,
+        let_go=executor_per_call.close_all,
+    ),
+    "eager_map": Scenario(
+        title="a map that takes all there is before it gives anything",
+        verdict=(
+            "{calls} callers wanted the fourth row of a feed, and {left} threads still "
+            "swallow its rows; FanOut took the few that it needed."
+        ),
+        caller=_blocking.search,
+        kind="threads",
+        census=_blocking.count_readers,
+        let_go=_blocking.stop,
     ),
 }
 """By the name of the module under :mod:`safeconc.antipatterns`, in order."""

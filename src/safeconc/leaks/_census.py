@@ -63,6 +63,7 @@ class Census:
         self._loops = dict.fromkeys(loops, 0)
         self._trios: dict[int, Any] = {}
         self._executors: dict[int, Executor] = {}
+        self._workers: dict[int, int] = {}  # a thread of each executor
 
     def marks(self) -> set[object]:
         """Return by what all that is alive now is known again, at little cost.
@@ -173,6 +174,7 @@ class Census:
             self._trios[ident] = runner
         elif (executor := _private.executor_of(frame)) is not None:
             self._executors[id(executor)] = executor
+            self._workers[id(executor)] = ident
 
     # Tasks
 
@@ -196,6 +198,7 @@ class Census:
         for thread in threading.enumerate():
             if (executor := _private.executor_managed_by(thread)) is not None:
                 self._executors[id(executor)] = executor
+                self._workers[id(executor)] = thread.ident or 0
             yield thread
 
     def _threads(self) -> Iterator[Entry]:
@@ -222,11 +225,17 @@ class Census:
 
     def _open_executors(self) -> Iterator[Entry]:
         by_design = {id(_private.default_executor(loop)) for loop in self._loops}
+        living = {thread.ident: thread for thread in threading.enumerate()}
         for ident, executor in self._executors.items():
             mark = ref(executor)
             if ident not in by_design and mark not in self._known:
                 name = _private.executor_name(executor)
-                yield Entry("executor", name, "open", ident=ident, ref=mark)
+                # Nobody notes where one is made, but where a thread of it is.
+                worker = living.get(self._workers[ident])
+                created, owner = threads.of(worker) if worker else (NOWHERE, None)
+                yield Entry(
+                    "executor", name, "open", NOWHERE, created, owner, None, ident, mark
+                )
 
     # What loops hold
 
