@@ -10,7 +10,7 @@ import pytest
 
 from safeconc import ErrGroup, fan_out
 from safeconc.leaks._model import Stack
-from safeconc.leaks._stacks import DEEPEST, Stacks
+from safeconc.leaks._stacks import DEEPEST, Stacks, trace
 
 
 async def leaf() -> None:
@@ -223,3 +223,14 @@ async def test_module_may_be_imported_by_a_task() -> None:
 
     assert types_now <= set(_stacks._STEPS)
     assert sys.get_asyncgen_hooks() == hooks
+
+
+def test_place_of_what_has_just_ended_is_that_of_who_awaited_it() -> None:
+    """In another thread a coroutine may end while it is looked at."""
+
+    async def end() -> None: ...
+
+    ended = end()
+    ended.close()
+
+    assert trace(ended, (1, 2)) == (1, 2)

@@ -123,6 +123,28 @@ def test_loop_of_sends_that_need_not_wait_sees_the_end() -> None:
 # A Ctrl-C while it waits
 
 
+def test_wait_interrupted_when_it_had_left_gives_nothing_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It stands nowhere, and nobody has given it anything."""
+
+    def leave_and_raise(
+        self: Waiter, lock: threading.Lock, leave: Callable[[Waiter], object]
+    ) -> None:
+        with lock:
+            leave(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Waiter, "wait", leave_and_raise)
+    channel = Channel[int](1)
+
+    with pytest.raises(KeyboardInterrupt):
+        channel.receive()
+
+    assert channel.statistics().waiting_receivers == 0
+    assert channel.statistics().buffered == 0
+
+
 def interrupt_when_handed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a wait interrupted when it has been handed something."""
 
