@@ -9,11 +9,14 @@ import asyncio
 import gc
 import os
 import selectors
+import sys
 from importlib import import_module
 from typing import Any
 
 import pytest
 
+from safeconc._frames import can_walk
+from safeconc.leaks import _private
 from tests.inner import run as run  # noqa: PLC0414 - a fixture
 
 UVLOOP = os.environ.get("SAFECONC_TEST_LOOP") == "uvloop"
@@ -45,6 +48,22 @@ class VirtualClockEventLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Return the virtual time."""
         return self._virtual.now
+
+
+@pytest.fixture(params=[False, True], ids=["as-is", "without-gil"])
+def any_gil(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have what looks into other threads believe that there is no GIL, once."""
+    if request.param:
+        if sys.implementation.name != "cpython":
+            pytest.skip("only CPython can be built without the GIL")
+        monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
+
+
+@pytest.fixture
+def sees_loops(any_gil: None) -> None:
+    """Leave out where nobody can tell of loops in other threads."""
+    if not can_walk() and _private.asyncio_marks() is None:
+        pytest.skip("from 3.14 on no registry has the tasks of all loops")
 
 
 def _backends() -> list[Any]:

@@ -13,6 +13,7 @@ import anyio
 import pytest
 
 from safeconc import to_thread
+from safeconc._frames import can_walk
 from safeconc._loop import running_loop
 from safeconc.leaks import Alert, Figures, Monitor, _sample
 from safeconc.leaks._alerts import BURST
@@ -168,6 +169,7 @@ async def test_too_many_threads_are_told() -> None:
 
 
 @on_asyncio
+@pytest.mark.skipif(not can_walk(), reason="only the frame of such a thread tells")
 async def test_threads_whose_callers_have_given_up_are_told() -> None:
     """Those of anyio; a call by our to_thread is still waited for."""
     alerts: list[Alert] = []

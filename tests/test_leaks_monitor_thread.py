@@ -42,6 +42,7 @@ def watchers() -> list[str]:
     return [name for name in names if name.startswith("safeconc")]
 
 
+@pytest.mark.usefixtures("sees_loops")
 def test_it_sees_the_tasks_of_loops_in_other_threads() -> None:
     """And ends its thread with the block."""
     seen = Seen()
@@ -67,6 +68,7 @@ def test_it_sees_the_tasks_of_loops_in_other_threads() -> None:
     assert monitor.statistics().errors == 0
 
 
+@pytest.mark.usefixtures("sees_loops")
 def test_a_loop_that_hangs_is_told_while_it_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from typing_extensions import override
 
+from safeconc._frames import can_walk
 from safeconc.leaks import SignalDump, on_signal, snapshot
 from safeconc.leaks._signal import _after_fork
 
@@ -61,7 +62,8 @@ def test_a_blocked_loop_is_seen_from_outside() -> None:
         asyncio.run(main())
 
     text = page.getvalue()
-    assert "idle" in text
+    # Without the GIL a loop that does not answer is only counted.
+    assert ("idle" if can_walk() else "its 2 tasks") in text
     assert "page.flushed.acquire()" in text
     assert "MainThread" in text
 

@@ -94,6 +94,7 @@ async def test_thread_that_stays_is_reported_every_five_seconds(
     assert [at - start for at in watcher.instants] == [5, 10, 15]
 
 
+@pytest.mark.usefixtures("any_gil")
 async def test_report_says_what_where_and_what_to_do(
     watch: Callable[[int], Watcher],
 ) -> None:
@@ -140,6 +141,7 @@ async def test_report_of_a_built_in_function_has_no_stack(
     assert watcher.texts[0].endswith("most recent call last:\n  not in Python code")
 
 
+@pytest.mark.usefixtures("any_gil")
 async def test_report_is_bounded(watch: Callable[[int], Watcher]) -> None:
     """Of a deep recursion it shows the innermost calls."""
     watcher = watch(1)

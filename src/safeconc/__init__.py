@@ -4,7 +4,7 @@ Layers, lowest first; a module imports only what stands before it::
 
     _policy                         decisions without waiting
     _loop  _limit  _waiter          what we need of an event loop
-    _parker  _stuck                 and what of a thread
+    _frames  _parker  _stuck        and what of a thread
     _callables                      what is to be called
     _registration                   what is called at an end
     _context                        a deadline and a cause

@@ -6,6 +6,8 @@ from threading import enumerate as live_threads
 from traceback import StackSummary
 from types import CodeType, FrameType
 
+from safeconc._frames import DEEPEST, can_walk, written
+
 PATIENCE = 5.0
 """Seconds until a thread that stays is reported, and between the reports."""
 
@@ -15,21 +17,34 @@ FRAMES = 20
 _log = logging.getLogger("safeconc")
 
 
-def stack_of(thread: int, runner: object, code: CodeType) -> StackSummary | None:
-    """Return what *runner* has called in a thread; None if it no longer runs there.
+def stack_of(thread: int, code: CodeType) -> StackSummary | None:
+    """Return what was called by a function in a thread; None if it is not there.
 
-    :param code: of the method of *runner* that calls it.
+    :param code: of the function.
     """
+    if not can_walk():
+        return _written_stack_of(thread, code)
     frame = sys._current_frames().get(thread)
     calls: list[tuple[FrameType, int]] = []
     while frame is not None:
         if frame.f_code is code:
-            if frame.f_locals["self"] is not runner:
-                break  # somebody else's turn
             return StackSummary.extract(reversed(calls[:FRAMES]))
         calls.append((frame, frame.f_lineno))
         frame = frame.f_back
     return None
+
+
+def _written_stack_of(thread: int, code: CodeType) -> StackSummary | None:
+    """Return the same without looking at a frame."""
+    calls: list[tuple[str, int, str, None]] = []
+    for file, function, line in written().get(thread, ()):
+        if (file, function) == (code.co_filename, code.co_name):
+            return StackSummary.from_list(list(reversed(calls[:FRAMES])))
+        calls.append((file, line, function, None))
+    if len(calls) < DEEPEST:
+        return None
+    # What stands further out was not written, so it may well be there.
+    return StackSummary.from_list(list(reversed(calls[:FRAMES])))
 
 
 def shown(stack: StackSummary) -> str:

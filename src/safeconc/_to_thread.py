@@ -141,6 +141,7 @@ class _Call(Generic[R]):
         "_context",
         "_ended",
         "_fn",
+        "_left",
         "_loop",
         "_native",
         "_over",
@@ -169,7 +170,7 @@ class _Call(Generic[R]):
         self._context = Context(name=getattr(fn, "__qualname__", None))
         self._begun = allocate_lock()
         self._over = allocate_lock()
-        self._ended = False
+        self._left = self._ended = False
         self._native: BaseException | None = None
         self.error = None
         self.interruption = None
@@ -185,6 +186,7 @@ class _Call(Generic[R]):
                 check_returned(self.value, _ADVICE)
         except BaseException as exc:  # noqa: BLE001 - raised by conclude()
             self.error = exc
+        self._left = True
         if not self._over.acquire(blocking=False):
             self._loop.hop(self._end)
 
@@ -292,7 +294,9 @@ class _Call(Generic[R]):
 
     def _stack(self) -> StackSummary | None:
         """Return where the function is; None if the thread has left it."""
-        return stack_of(self._thread, self, _RUN)
+        stack = stack_of(self._thread, _RUN)
+        # If it had been left before, the stack may be that of a later call.
+        return None if self._left else stack
 
 
 _RUN = _Call[Any].run.__code__

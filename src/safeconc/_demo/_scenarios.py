@@ -273,14 +273,13 @@ class _Blocking:
             await run_sync(call, abandon_on_cancel=True)
 
     def _feed(self) -> Iterator[int]:
-        mark, over = object(), self._over
-        self._reading.add(mark)
-        try:
-            for row in takewhile(lambda _: not over.is_set(), count()):
-                yield row
-                over.wait(CALL / 40)
-        finally:
-            self._reading.remove(mark)
+        over, reader = self._over, object()
+        for row in takewhile(lambda _: not over.is_set(), count()):
+            yield row
+            # A feed that was dropped half read has no reader, whenever it is collected.
+            self._reading.add(reader)
+            over.wait(CALL / 40)
+            self._reading.remove(reader)
 
     def _pause(self, *_: object) -> None:
         self._over.wait(CALL / 2)

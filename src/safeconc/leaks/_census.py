@@ -7,13 +7,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Executor
+from functools import partial
 from itertools import islice
 from threading import Thread, get_ident
 from types import FrameType
-from typing import Any, TypeAlias, final
+from typing import Any, TypeAlias, TypeVar, final
 from weakref import ref
 
+from safeconc._frames import can_walk
 from safeconc.leaks import _private
+from safeconc.leaks._ask import ask
 from safeconc.leaks._crowd import Crowd, Crowds
 from safeconc.leaks._model import NOWHERE, Entry, RawFrame, Snapshot, Stack
 from safeconc.leaks._origins import threads
@@ -21,9 +24,12 @@ from safeconc.leaks._own import own
 from safeconc.leaks._processes import children, command_of, is_zombie
 from safeconc.leaks._stacks import Stacks, held_generators
 from safeconc.leaks._tasks import Mark, Tasks
+from safeconc.leaks._whereabouts import Whereabouts
 
 AT_A_TIME = 128
 """Tasks that are looked at in one go, where somebody takes entry by entry."""
+
+T = TypeVar("T")
 
 _Look: TypeAlias = Callable[[Iterable[Mark]], Iterable[Crowd]]
 
@@ -57,13 +63,15 @@ class Census:
         """What could not be seen, once all has been."""
 
         self._known = known
-        self._frames: dict[int, FrameType] = {}
         self._stacks = Stacks()
-        self._tasks = Tasks(self._stacks, self._frames)
+        self._threads = Whereabouts(self._stacks)
+        self._tasks = Tasks(self._stacks, self._threads.frames)
         self._loops = dict.fromkeys(loops, 0)
         self._trios: dict[int, Any] = {}
         self._executors: dict[int, Executor] = {}
         self._workers: dict[int, int] = {}  # a thread of each executor
+        self._here: asyncio.AbstractEventLoop | None = None
+        self._silent: set[asyncio.AbstractEventLoop] = set()
 
     def marks(self) -> set[object]:
         """Return by what all that is alive now is known again, at little cost.
@@ -78,11 +86,11 @@ class Census:
             marks.update(map(ref, _private.trio_tasks(runner) or ()))
         marks |= self.generators()
         for thread in self._living_threads():
-            if not _private.is_idle(self._frames.get(thread.ident or 0)):
+            if not _private.is_idle(self._threads.places(thread.ident or 0)):
                 marks.add(ref(thread))
         marks.update(map(ref, self._executors.values()))
         marks.update(map(_pid, children() or ()))
-        self._frames.clear()
+        self._threads.forget()
         return marks
 
     def __iter__(self) -> Iterator[Entry]:
@@ -135,26 +143,65 @@ class Census:
 
     def _marked_tasks(self) -> Iterator[tuple[_Look, set[Mark]]]:
         """Yield marks of tasks, and by whom to have them looked at."""
-        yield self._tasks.asyncio, self._asyncio_marks() - self._known
+        marks = self._asyncio_marks() - self._known
+        if can_walk():
+            yield self._tasks.asyncio, marks
+        else:
+            yield from self._parted(marks)
         for runner in self._trios.values():
             yield self._tasks.trio, self._trio_marks(runner)
+
+    def _parted(self, marks: set[Mark]) -> Iterator[tuple[_Look, set[Mark]]]:
+        """Yield the same, by loops: each is to look at its own."""
+        loops: dict[asyncio.AbstractEventLoop, list[Mark]] = {}
+        for mark in marks:
+            if (task := mark()) is not None:
+                loops.setdefault(task.get_loop(), []).append(mark)
+        for loop, waiting in loops.items():
+            look = partial(self._look_at, loop)
+            for start in range(0, len(waiting), AT_A_TIME):
+                yield look, set(waiting[start : start + AT_A_TIME])
+
+    def _look_at(
+        self, loop: asyncio.AbstractEventLoop, marks: Iterable[Mark]
+    ) -> Iterable[Crowd]:
+        return self._asked(loop, partial(self._tasks.asyncio, marks))
+
+    def _asked(
+        self, loop: asyncio.AbstractEventLoop, work: Callable[[], Iterable[T]]
+    ) -> Iterable[T]:
+        """Have *work* done where it may be: without the GIL, in the loop's thread."""
+        if can_walk() or loop is self._here or not loop.is_running():
+            return work()
+        found = None if loop in self._silent else ask(loop, work)
+        if found is not None:
+            return found
+        if loop not in self._silent:
+            self._silent.add(loop)
+            count = len(asyncio.all_tasks(loop))
+            self.notes.append(
+                f"An event loop in another thread does not answer; its {count} tasks "
+                "were not looked at, since without the GIL nobody else may."
+            )
+        return ()
 
     def _others(self) -> Iterator[Entry]:
         """Yield what is no task."""
         yield from self._tasks.lost
-        yield from self._threads()
-        self._frames.clear()  # they keep whatever they have to do with
+        yield from self._living()
+        self._threads.forget()
         for loop in self._loops:
             yield from self._timers(loop)
-        for holder in (*self._loops, *self._trios.values()):
-            yield from self._async_generators(holder)
+            yield from self._asked(loop, partial(self._async_generators, loop))
+        for runner in self._trios.values():
+            yield from self._async_generators(runner)
         yield from self._open_executors()
         yield from self._processes()
 
     def _scan(self) -> None:
         """Find out what the threads are there for."""
-        self._frames.update(sys._current_frames())
-        for ident, inner in self._frames.items():
+        self._threads.look()
+        for ident, inner in self._threads.frames.items():
             if ident == get_ident() and _is_at_rest():
                 continue
             frame: FrameType | None = inner
@@ -163,18 +210,24 @@ class Census:
                     self._recognise(ident, frame)
                 frame = frame.f_back
         try:
-            self._loops[asyncio.get_running_loop()] = get_ident()
+            self._here = asyncio.get_running_loop()
+            self._loops[self._here] = get_ident()
         except RuntimeError:  # none here, or trio's
             pass
+        if not can_walk():
+            if self._threads.others:
+                self.notes.append(
+                    "Without the GIL nobody may look into other threads: runs of trio "
+                    "there are not seen, nor are loops that have no task."
+                )
+            for loop in _private.running_loops():
+                self._loops[loop] = _private.thread_of(loop)
 
     def _recognise(self, ident: int, frame: FrameType) -> None:
         if (loop := _private.loop_of(frame)) is not None:
             self._loops[loop] = ident
         elif (runner := _private.trio_run_of(frame)) is not None:
             self._trios[ident] = runner
-        elif (executor := _private.executor_of(frame)) is not None:
-            self._executors[id(executor)] = executor
-            self._workers[id(executor)] = ident
 
     # Tasks
 
@@ -184,6 +237,11 @@ class Census:
             return marks
         tasks = (task for loop in self._loops for task in asyncio.all_tasks(loop))
         return set(map(ref, tasks))
+
+    def _asyncio_tasks(self) -> Iterator[asyncio.Task[Any]]:
+        for mark in self._asyncio_marks():
+            if (task := mark()) is not None:
+                yield task
 
     def _trio_marks(self, runner: Any) -> set[Mark]:
         tasks = _private.trio_tasks(runner)
@@ -196,30 +254,30 @@ class Census:
 
     def _living_threads(self) -> Iterator[Thread]:
         for thread in threading.enumerate():
-            if (executor := _private.executor_managed_by(thread)) is not None:
+            if (executor := _private.executor_of(thread)) is not None:
                 self._executors[id(executor)] = executor
                 self._workers[id(executor)] = thread.ident or 0
             yield thread
 
-    def _threads(self) -> Iterator[Entry]:
+    def _living(self) -> Iterator[Entry]:
         for thread in self._living_threads():
             mark = ref(thread)
             if mark in self._known or thread in own:
                 continue
-            inner = self._frames.get(thread.ident or 0)
+            ident = thread.ident or 0
             created, owner = threads.of(thread)
-            if _private.is_pooled(inner):
+            if _private.is_pooled(self._threads.places(ident)):
                 # Of a pool it serves many, and was made for the first of them.
                 created, owner = NOWHERE, None
             yield Entry(
                 "thread",
                 thread.name,
                 "daemon" if thread.daemon else "alive",
-                self._stacks.of_thread(inner),
+                self._threads.stack(ident),
                 created,
                 owner,
                 None,
-                thread.ident or 0,
+                ident,
                 mark,
             )
 
@@ -269,7 +327,7 @@ class Census:
             return
         marks = set(map(ref, generators)) - self._known
         # Whoever iterates over one is counted already.
-        held = held_generators(self._coroutines()) if marks else ()
+        held = held_generators(self._coroutines(holder)) if marks else ()
         for mark in marks:
             generator = mark()
             if generator is None or generator.ag_frame is None:
@@ -284,13 +342,13 @@ class Census:
                     ref=mark,
                 )
 
-    def _coroutines(self) -> Iterator[object]:
-        """Yield the coroutines of all tasks."""
-        tasks = (mark() for mark in self._asyncio_marks())
-        yield from (task.get_coro() for task in tasks if task is not None)
-        for runner in self._trios.values():
-            for task in _private.trio_tasks(runner) or ():
-                yield task.coro
+    def _coroutines(self, holder: object) -> Iterator[object]:
+        """Yield the coroutines of all tasks of a loop, or of a run of trio."""
+        for task in self._asyncio_tasks():
+            if task.get_loop() is holder:
+                yield task.get_coro()
+        for task in _private.trio_tasks(holder) or ():
+            yield task.coro
 
     def _processes(self) -> Iterator[Entry]:
         pids = children()

@@ -40,6 +40,20 @@ class Named(NamedTuple):
         return self.co_name
 
 
+@final
+class Found(NamedTuple):
+    """A function that was found in its source."""
+
+    co_filename: str
+    """The path of its file."""
+
+    co_name: str
+    """Its name."""
+
+    co_qualname: str
+    """Its name, with what it is defined in."""
+
+
 class RawFrame(NamedTuple):
     """A line of a function."""
 

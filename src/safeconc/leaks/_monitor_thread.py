@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from types import FrameType
 from typing import TypeAlias, final
 from weakref import WeakKeyDictionary, ref
 
+from safeconc._frames import can_walk, walkable
 from safeconc._loop import Loop, here
 from safeconc._parker import Parker
 from safeconc._policy._ticks import Ticks
@@ -162,14 +162,9 @@ class ThreadRun:
             # The block is left before its loop is: so that one runs.
             taken = self._home[1]
             yield home, taken, home.hop
-        for ident, inner in sys._current_frames().items():
-            frame: FrameType | None = None if ident == taken else inner
-            while frame is not None:
-                loop = _private.loop_of(frame)
-                if loop is not None and loop.is_running():
-                    yield loop, ident, _hop_to(loop)
-                    break
-                frame = frame.f_back
+        for loop, ident in _running_loops():
+            if ident != taken:
+                yield loop, ident, _hop_to(loop)
 
     # Telling
 
@@ -215,6 +210,22 @@ def _join(thread: threading.Thread) -> None:
             thread.name,
         )
         thread.join(PATIENCE)
+
+
+def _running_loops() -> Iterator[tuple[asyncio.AbstractEventLoop, int]]:
+    """Yield the asyncio loops that run, each with its thread."""
+    if not can_walk():
+        for loop in _private.running_loops():
+            yield loop, _private.thread_of(loop)
+        return
+    for ident, inner in walkable().items():
+        frame: FrameType | None = inner
+        while frame is not None:
+            found = _private.loop_of(frame)
+            if found is not None and found.is_running():
+                yield found, ident
+                break
+            frame = frame.f_back
 
 
 def _hop_to(loop: asyncio.AbstractEventLoop) -> Hop:

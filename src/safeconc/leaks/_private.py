@@ -9,13 +9,17 @@ import asyncio
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
+from concurrent.futures import thread as futures
 from functools import partial
 from threading import Thread
 from types import AsyncGeneratorType, FrameType
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple, TypeAlias, final
 from weakref import ref
 
 AsyncGenerator = AsyncGeneratorType[Any, Any]
+
+Place: TypeAlias = tuple[str, str]
+"""The names of a module and of a function in it."""
 
 
 @final
@@ -31,7 +35,7 @@ class Timer(NamedTuple):
 
 # Loops
 
-RUNNERS = {"_worker", "run", "run_forever", "unrolled_run"}
+RUNNERS = {"run", "run_forever", "unrolled_run"}
 """How the functions are called that :func:`loop_of` and others know."""
 
 
@@ -60,6 +64,18 @@ def loop_with(thing: object) -> Any:
     if isinstance(thing, asyncio.Task):
         return thing.get_loop()
     return getattr(thing, "_loop", None)
+
+
+def running_loops() -> set[asyncio.AbstractEventLoop]:
+    """Return the asyncio loops that run and have a task, where all tasks are known."""
+    tasks = (mark() for mark in asyncio_marks() or ())
+    loops = {task.get_loop() for task in tasks if task is not None}
+    return {loop for loop in loops if loop.is_running()}
+
+
+def thread_of(loop: object) -> int:
+    """Return the thread in which an asyncio loop runs; 0 if it does not tell."""
+    return getattr(loop, "_thread_id", None) or 0
 
 
 def trio_run_of(frame: FrameType) -> Any:
@@ -149,40 +165,26 @@ def default_executor(loop: object) -> object:
 # Executors
 
 
-def executor_of(frame: FrameType) -> Executor | None:
-    """Return the executor whose thread this is, given the frame of its work loop."""
-    if frame.f_code.co_name != "_worker":
-        return None
-    if frame.f_globals.get("__name__") != "concurrent.futures.thread":
-        return None
-    return _open(frame.f_locals.get("executor_reference"))
+def executor_of(thread: Thread) -> Executor | None:
+    """Return the pool of threads that has one, or the one of processes it manages."""
+    if type(thread).__module__ == "concurrent.futures.process":
+        return _open(getattr(thread, "executor_reference", None))
+    if getattr(thread, "_target", None) is _WORKER:
+        return _open(next(iter(getattr(thread, "_args", ())), None))
+    return None
 
 
-def is_idle(frame: FrameType | None) -> bool:
-    """Tell whether the thread of a pool waits for work, given its innermost frame."""
-    while frame is not None and frame.f_globals.get("__name__") in _WAITING:
-        frame = frame.f_back
-    return frame is not None and _is_pool(frame)
-
-
-def is_pooled(frame: FrameType | None) -> bool:
-    """Tell whether a thread belongs to a pool, given its innermost frame."""
-    while frame is not None:
-        if _is_pool(frame):
-            return True
-        frame = frame.f_back
+def is_idle(calls: Iterable[Place]) -> bool:
+    """Tell whether the thread of a pool waits for work; its innermost call first."""
+    for call in calls:
+        if call[0] not in _WAITING:
+            return call in _POOLS
     return False
 
 
-def _is_pool(frame: FrameType) -> bool:
-    return (frame.f_globals.get("__name__"), frame.f_code.co_name) in _POOLS
-
-
-def executor_managed_by(thread: Thread) -> Executor | None:
-    """Return the process pool that a thread manages, if it manages one."""
-    if type(thread).__module__ != "concurrent.futures.process":
-        return None
-    return _open(getattr(thread, "executor_reference", None))
+def is_pooled(calls: Iterable[Place]) -> bool:
+    """Tell whether a thread belongs to a pool."""
+    return any(call in _POOLS for call in calls)
 
 
 def executor_name(executor: Executor) -> str:
@@ -221,6 +223,8 @@ def _code(holder: object, name: str) -> object:
 
 _RUN_FOREVER = _code(asyncio.BaseEventLoop, "run_forever")
 _RUNNER_RUN = _code(asyncio.Runner, "run")
+
+_WORKER: Any = getattr(futures, "_worker", _code)
 
 _REGISTRY: Any = getattr(
     asyncio.tasks,

@@ -1,6 +1,5 @@
 """One look at all that is alive, in slices that a service does not feel."""
 
-import sys
 import time
 from collections.abc import Callable, Generator, Hashable, Iterable, Mapping
 from itertools import chain
@@ -10,6 +9,7 @@ from typing import TypeVar, final
 
 from anyio.lowlevel import checkpoint
 
+from safeconc._frames import walkable
 from safeconc.leaks import _private
 from safeconc.leaks._alerts import Reading
 from safeconc.leaks._census import Census
@@ -171,4 +171,4 @@ def _advance(work: Generator[None, None, T], until: float) -> list[T]:
 
 
 def _count_abandoned() -> int:
-    return sum(map(_private.is_abandoned, sys._current_frames().values()))
+    return sum(map(_private.is_abandoned, walkable().values()))

@@ -86,7 +86,7 @@ class Worker:
 
     def stack(self) -> StackSummary:
         """Return where it is in what it does."""
-        stack = stack_of(self.ident, self, _RUN) or StackSummary()
+        stack = stack_of(self.ident, _RUN) or StackSummary()
         # Ours are the first few calls, to no one's profit.
         while stack and Path(stack[0].filename).parent == _HERE:
             del stack[0]
