@@ -7,10 +7,19 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 
 pytest_plugins = ["pytester"]
 
+# They need programs that a developer may not have.
+SERVICES = {"past-one-machine.md"}
+
 pytest_collect_file = Sybil(
     parsers=[PythonCodeBlockParser()],
     patterns=["README.md", "docs/*.md", "docs/howto/*.md"],
 ).pytest()
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Have -m services run the pages that need them, and nothing else."""
+    if isinstance(item, SybilItem) and item.path.name in SERVICES:
+        item.add_marker("services")
 
 
 @pytest.hookimpl(trylast=True)

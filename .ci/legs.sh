@@ -179,8 +179,9 @@ suite_interleaved() {
   suite 3.13 -c constraints.txt interleave-test
 }
 
-# The service of the example, with real clients and tools. Its soak is a short one; for
-# a release: SAFECONC_TEST_SOAK=600 pytest -m services -rP tests/services/test_sound.py
+# The service of the example, with real clients and tools, and a cluster. The soak is a
+# short one; for a release:
+# SAFECONC_TEST_SOAK=600 pytest -m services -rP tests/services/test_sound.py
 services() {
   local programs=(wrk prometheus golang-go)
   # Debian would start a Prometheus of its own; the tests start theirs.
@@ -188,7 +189,7 @@ services() {
     apt-get -qq update
     RUNLEVEL=1 apt-get -qq -y install --no-install-recommends "${programs[@]}" >/dev/null
   fi
-  export PYTEST_ADDOPTS="-m services -rP tests/services"
+  export PYTEST_ADDOPTS="-m services -rP tests/services docs/howto/past-one-machine.md"
   venv 3.13 -c constraints.txt -e '.[services]'
   pytest
 }
