@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import io
+import sys
+import tempfile
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    redirect_stdout,
+)
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -21,6 +29,7 @@ import anyio
 from benchmarks._model import (
     ASYNCIO,
     LOOPS,
+    THREAD,
     Benchmark,
     Contender,
     Metric,
@@ -37,12 +46,17 @@ BY_HAND = "all_tasks() before and after"
 HOME_ASSISTANT = "as Home Assistant's verify_cleanup"
 PYLEAK = "pyleak.no_task_leaks"
 PYLEAK_BOTH = "pyleak.no_task_leaks and no_thread_leaks"
+PLUGIN = "pytest --leaks=error"
+PYLEAK_PLUGIN = "pyleak's mark no_leaks"
 
 CHECKS = 20
 """How many times a contender checks."""
 
 LIVE = 10
 """Tasks that live in each block."""
+
+TURNS = 3
+"""How many times a suite runs with a check, and without."""
 
 
 async def measure(make: Block, run: Run) -> None:
@@ -116,6 +130,73 @@ async def pyleak(*checks: str) -> AsyncGenerator[None]:
             yield
 
 
+def suite(run: Run, marks: str, options: Sequence[str] = ()) -> None:
+    """Run a suite of tests with a check around each, and without, by turns.
+
+    The figure is the difference per test, between the fastest run of either kind.
+    """
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
+        plain = partial(spent, Path(folder), SUITE.format(mark="", n=run.n))
+        checked = partial(
+            spent, Path(folder), SUITE.format(mark=marks, n=run.n), options
+        )
+        checked()  # imports what it needs
+        with run.watch:
+            pairs = [(plain(), checked()) for _ in range(TURNS)]
+        without, with_check = map(min, zip(*pairs, strict=True))
+        run.watch.latencies.append((with_check - without) / run.n)
+
+
+def spent(folder: Path, source: str, options: Sequence[str] = ()) -> float:
+    """Run a suite; return how long it took, in seconds."""
+    pytest: Any = import_module("pytest")
+    test = folder / "test_clean.py"
+    test.write_text(source)
+    gc.collect()
+    start = time.perf_counter()
+    if pytest.main(
+        ["-qq", "-Wignore", str(folder), f"--rootdir={folder}", *PLUGINS, *options]
+    ):
+        raise RuntimeError(source)
+    seconds = time.perf_counter() - start
+    del sys.modules[test.stem]
+    return seconds
+
+
+PLUGINS = [f"-pno:{each}" for each in ("cacheprovider", "randomly", "asyncio", "trio")]
+
+SUITE = """
+import anyio, anyio.lowlevel, pytest
+
+@pytest.fixture(scope="module")
+def anyio_backend():
+    return "asyncio"
+
+{mark}
+@pytest.mark.anyio
+@pytest.mark.parametrize("number", range({n}))
+async def test_clean(number):
+    async with anyio.create_task_group() as tasks:
+        for _ in range(10):
+            tasks.start_soon(anyio.lowlevel.checkpoint)
+"""
+
+SUITES = (
+    Contender(
+        PLUGIN,
+        partial(suite, marks="", options=("--leaks=error",)),
+        ("safeconc", "pytest"),
+        THREAD,
+    ),
+    Contender(
+        PYLEAK_PLUGIN,
+        partial(suite, marks='@pytest.mark.no_leaks("tasks")'),
+        ("pyleak", "pytest"),
+        THREAD,
+        share=0.02,
+    ),
+)
+
 FIELD = (
     Contender(CHECK, partial(measure, ours), ("safeconc",), LOOPS),
     Contender(BY_HAND, partial(measure, by_hand), (), ASYNCIO),
@@ -148,12 +229,26 @@ def before(n: int, name: str) -> Scenario:
 
 BENCHMARK = Benchmark(
     "leak_check_clean",
-    scenarios=(before(0, "alone"), before(10_000, "among-10000")),
+    scenarios=(
+        before(0, "alone"),
+        before(10_000, "among-10000"),
+        Scenario(
+            "suite",
+            f"check each test of a suite, {LIVE} tasks in each",
+            SUITES,
+            PYLEAK_PLUGIN,
+            n=500,
+            quick_n=100,
+            metric=Metric.WALL,
+            backends=("thread",),
+        ),
+    ),
     targets=(
         # Absolute, in microseconds: what a test suite can bear, times its tests.
         Target("alone", CHECK, at_most=200, metric=Metric.WALL),
         Target("alone", CHECK, at_most=200, metric=Metric.WALL, backend="trio"),
         Target("among-10000", CHECK, at_most=10_000, metric=Metric.WALL),
         Target("alone", CHECK, (PYLEAK,), at_most=0.1, metric=Metric.WALL),
+        Target("suite", PLUGIN, at_most=200, metric=Metric.WALL, backend="thread"),
     ),
 )

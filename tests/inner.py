@@ -24,7 +24,10 @@ for _name in (
 Run: TypeAlias = Callable[..., pytest.RunResult]
 """Runs pytest over a source, with options; see :func:`run`."""
 
-OTHERS = ("asyncio", "cacheprovider", "pyleak", "randomly", "timeout", "trio")
+OTHERS = (
+    *("asyncio", "cacheprovider", "pyleak", "randomly", "repeat"),
+    *("timeout", "trio", "xdist"),
+)
 
 HERE = ["-Wdefault", "--assert=plain", *(f"-pno:{each}" for each in OTHERS)]
 """Without plugins that a test is not about, and without filters of ours."""

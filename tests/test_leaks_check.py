@@ -310,6 +310,19 @@ async def test_cancel_ends_what_was_found_and_tells_who_refused() -> None:
 
 
 @on_asyncio
+async def test_what_is_cancelled_has_a_moment_without_any_grace() -> None:
+    """To end takes a turn of the loop, and is not to refuse."""
+    with pytest.raises(leaks.LeakError) as caught:
+        async with leaks.check(grace=0, cancel=True):
+            task = asyncio.create_task(asyncio.sleep(1000))
+            await anyio.lowlevel.checkpoint()
+
+    assert caught.value.snapshot.kinds() == {"task": 1}
+    assert caught.value.refused == ()
+    assert task.cancelled()
+
+
+@on_asyncio
 async def test_task_whose_repr_raises_is_told() -> None:
     """Nobody asks for it."""
 

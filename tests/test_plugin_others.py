@@ -141,3 +141,37 @@ def pytest_runtest_makereport(item):
 
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(["1 task, in 1 place.", "1 task at *forever"])
+
+
+MANY = """
+@pytest.mark.parametrize("number", range(4))
+def test_leaky(number):
+    async def main(): leak()
+    asyncio.run(main())
+
+@pytest.mark.parametrize("number", range(4))
+def test_clean(number):
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    "options, times",
+    [
+        pytest.param("-pxdist -n2", 1, id="xdist"),
+        pytest.param("-prandomly", 1, id="randomly"),
+        pytest.param("-prepeat --count=3", 3, id="repeat"),
+    ],
+)
+def test_runs_in_another_order_or_process_tell_the_same(
+    run: Run, options: str, times: int
+) -> None:
+    """Each leak is told of its own test, and at the end all are one group."""
+    result = run(MANY, f"{ERROR} {options}")
+
+    leaks = 4 * times
+    result.assert_outcomes(passed=8 * times, errors=leaks)
+    text = result.stdout.str()
+    assert text.count("at teardown of test_leaky") == leaks
+    assert "at teardown of test_clean" not in text
+    result.stdout.fnmatch_lines([f"{leaks} tasks, in 1 place."])

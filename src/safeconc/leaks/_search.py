@@ -10,6 +10,9 @@ from safeconc.leaks._model import Entry, Snapshot
 from safeconc.leaks._pauses import pauses
 from safeconc.leaks._sieve import Sieve
 
+LEAST = 0.1
+"""Seconds that what was cancelled has at least: to end takes turns of its loop."""
+
 Seen: TypeAlias = tuple[Iterable[Entry], Iterable[str]]
 """What one look has seen, and remarks on what it could not see."""
 
@@ -56,7 +59,7 @@ class Search:
         """Cancel what was found, and add to *refused* what goes on all the same."""
         found, ended = self.found, end(self.found.entries)
         if ended:
-            yield from self._again(grace)
+            yield from self._again(max(grace, LEAST))
             refused += [entry for entry in self.found.entries if entry.ref in ended]
         self.found = found
 
