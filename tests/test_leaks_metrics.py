@@ -1,8 +1,10 @@
 """The figures of a monitor, for Prometheus and OpenTelemetry."""
 
 import gc
+import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -10,6 +12,7 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from safeconc import Channel, DepthPool, ErrGroup
 from safeconc.leaks import Figures, Monitor
@@ -110,6 +113,36 @@ def test_plain_gauges_are_bounded() -> None:
     assert len(now) == KEPT + 1
     assert 'safeconc_tasks{function="other"} 5.0' in now
     assert 'safeconc_tasks{function="app.run7"} 4.0' in now
+
+
+WORKER = """
+import sys
+from safeconc.leaks import Figures
+from safeconc.leaks.prometheus import gauges
+
+tasks, late = int(sys.argv[1]), float(sys.argv[2])
+gauges()(
+    Figures({"app.serve": tasks}, {}, late, 0, 0, 0.0, {"task": tasks, "thread": 0}, {})
+)
+"""
+
+
+def test_plain_gauges_of_several_processes_are_put_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By prometheus_client: counts are added up, of times the worst one is taken."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    for worker in (["3", "7.5"], ["4", "2.5"]):
+        command = [sys.executable, "-c", WORKER, *worker]
+        subprocess.run(command, check=True)  # noqa: S603 - ours
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+
+    assert {
+        'safeconc_tasks{function="app.serve"} 7.0',
+        'safeconc_seen_total{kind="task"} 7.0',
+        "safeconc_oldest_seconds 7.5",
+    } <= exposed(registry)
 
 
 async def test_a_monitor_feeds_the_gauges() -> None:

@@ -294,6 +294,37 @@ async def test_a_callback_that_raises_hurts_nobody(
     assert "no such pager" in caplog.text
 
 
+async def test_a_callback_that_leaks_is_told_of_like_anybody_else() -> None:
+    """With its line, to itself; and the monitor ends with its block all the same."""
+    alerts: list[Alert] = []
+
+    async with service() as tasks:
+
+        async def on_alert(alert: Alert) -> None:
+            alerts.append(alert)
+            tasks.start_soon(leak)
+
+        tasks.start_soon(leak)
+        monitor = Monitor(
+            interval=1,
+            max_tasks=1,
+            growth=3,
+            cancelled=None,
+            repeat=1,
+            on_alert=on_alert,
+        )
+        async with monitor:
+            await anyio.sleep(0.5)
+            for looks in range(1, 5):
+                await told(alerts, looks)
+                await anyio.sleep(1)
+
+    grown = next(each for each in alerts if each.rule == "growth")
+    assert grown.site is not None
+    assert grown.site.endswith(line_of(leak, "await"))
+    assert monitor.statistics().errors == 0
+
+
 async def test_a_callback_that_blocks_keeps_nobody_from_looking(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

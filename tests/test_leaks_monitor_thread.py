@@ -2,6 +2,9 @@
 
 import asyncio
 import logging
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 
@@ -250,6 +253,32 @@ def test_a_coroutine_function_needs_a_loop() -> None:
         with Monitor(on_alert=on_alert):
             pass
     assert watchers() == []
+
+
+FORKS = """
+import os, warnings
+from safeconc.leaks import Monitor
+
+warnings.simplefilter("ignore")  # of a fork beside threads, which is the point
+for _ in range(10):  # with the monitor at this and that
+    with Monitor(interval=0.001) as monitor:
+        while not monitor.statistics().samples:
+            pass
+        pid = os.fork()
+        samples = monitor.statistics().samples
+    if not pid:
+        os._exit(samples != monitor.statistics().samples)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_process_that_is_forked_leaves_the_block_and_has_no_monitor() -> None:
+    """Threads are not forked; nobody waits for one that is not there."""
+    done = subprocess.run(  # noqa: S603 - ours
+        [sys.executable, "-c", FORKS], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == (10 * "0\n", "")
 
 
 def test_it_can_be_left_at_once() -> None:

@@ -105,8 +105,9 @@ class check:  # noqa: N801 - used like a function
     :param grace: seconds that what has begun in the block has to end.
     :param ignore: rules for what may stay; the built-in ones apply as well.
     :param cancel: end what was found, wait for it as long again (a tenth of a second
-        at least), and say in :attr:`LeakError.refused` what did not end. That is for asyncio's tasks and
-        timers; trio lets nobody cancel a single task, and nobody can stop a thread.
+        at least), and say in :attr:`LeakError.refused` what did not end. That is for
+        asyncio's tasks and timers; trio lets nobody cancel a single task, and nobody
+        can stop a thread.
     """
 
     def __init__(
