@@ -10,7 +10,7 @@ from safeconc.leaks._diff import Diff
 from safeconc.leaks._model import RawFrame, Snapshot
 from safeconc.leaks._places import PATH, function
 from safeconc.leaks._protobuf import message, number, packed
-from safeconc.leaks._text import one_line
+from safeconc.leaks._text import LINE, MORE, one_line
 
 VALUES = 100
 """Different values of a label in one profile; the rarer ones are called "other"."""
@@ -49,23 +49,41 @@ class _Alike(NamedTuple):
 
 
 def _counted(snapshot: Snapshot) -> Counter[_Alike]:
+    names = _Names()
     return Counter(
         _Alike(
             entry.stack,
             entry.created,
             (
                 entry.kind,
-                _numberless(entry.name),
+                names.numberless(entry.name),
                 one_line(entry.state),
-                _numberless(entry.owner or ""),
+                names.numberless(entry.owner or ""),
             ),
         )
         for entry in snapshot.entries
     )
 
 
-def _numberless(text: str) -> str:
-    return _DIGITS.sub("#", one_line(text))
+@final
+class _Names:
+    """Names without their numbers: a hundred thousand are a few, and made fit once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
+    def numberless(self, name: object) -> str:
+        if not name:
+            return ""
+        if type(name) is not str:  # who knows what its methods do
+            return _DIGITS.sub("#", one_line(name))
+        if len(name) > LINE:
+            name = name[: LINE - len(MORE)] + MORE
+        bare = _DIGITS.sub("#", name)
+        known = self._known.get(bare)
+        if known is None:
+            known = self._known[bare] = one_line(bare)
+        return known
 
 
 def _bounded(counts: Mapping[_Alike, int]) -> Counter[_Alike]:
