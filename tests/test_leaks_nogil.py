@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from contextvars import Context
 from pathlib import Path
 from typing import Any, cast
+from weakref import ref
 
 import pytest
 from typing_extensions import TypeVarTuple, Unpack, override
@@ -20,7 +21,7 @@ from safeconc.leaks._ask import ask
 from safeconc.leaks._census import Census
 from safeconc.leaks._model import Entry
 from safeconc.leaks._places import function
-from tests.together import in_thread
+from tests.together import collect, in_thread
 
 Ts = TypeVarTuple("Ts")
 
@@ -194,6 +195,32 @@ def test_what_cannot_be_seen_is_noted() -> None:
     thread.join()
 
     assert ("Without the GIL nobody may look into" in notes) is not can_walk()
+
+
+def test_there_is_nothing_to_note_of_a_single_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody else could be looked into."""
+    monkeypatch.setattr(_whereabouts, "written", dict[int, list[Call]])
+
+    assert "Without the GIL" not in "".join(leaks.snapshot().notes)
+
+
+def test_task_that_is_collected_before_it_is_looked_at_is_left_out() -> None:
+    """A look keeps nothing alive."""
+
+    async def end() -> None: ...
+
+    async def main() -> None:
+        task = asyncio.create_task(end())
+        await task
+        marks.add(ref(task))
+
+    marks = set[Any]()
+    asyncio.run(main())
+    collect()
+
+    assert [*Census()._parted(marks)] == []
 
 
 # Asking a loop

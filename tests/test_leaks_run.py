@@ -32,7 +32,7 @@ async def worker(queue):
 
 async def main():
     queue = asyncio.Queue()
-    tasks = [asyncio.create_task(worker(queue)) for _ in range(5)]
+    main.tasks = [asyncio.create_task(worker(queue)) for _ in range(5)]
     await asyncio.sleep(0)
     print("served")
 

@@ -235,6 +235,25 @@ def test_ctrl_c_before_the_wait_begins_leaves_the_line(
     assert channel.statistics() == ChannelStatistics(0, 0, 0, 0, closed=False)
 
 
+@pytest.mark.parametrize("side", ["send", "receive"])
+def test_ctrl_c_before_there_is_a_place_in_line_passes(
+    monkeypatch: pytest.MonkeyPatch, side: str
+) -> None:
+    """There is nothing to leave, and the lock is free again."""
+    channel = Channel[int](0)
+
+    def look(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Exchange, "put", look)
+        patch.setattr(Exchange, "take", look)
+        with pytest.raises(KeyboardInterrupt):
+            partial(channel.send, 1)() if side == "send" else channel.receive()
+
+    assert channel.statistics() == ChannelStatistics(0, 0, 0, 0, closed=False)
+
+
 @pytest.mark.parametrize("side", ["senders", "receivers"])
 def test_ctrl_c_ends_a_wait_and_leaves_the_line(side: str) -> None:
     """A thread that blocks is woken by the signal, as in all of Python."""

@@ -247,6 +247,7 @@ async def test_broken_log_does_not_end_the_wait() -> None:
     assert ended == ["thread"]
 
 
+@pytest.mark.usefixtures("any_gil")
 def test_thread_that_went_on_is_not_mistaken() -> None:
     """Workers are reused: the stack of a later call says nothing of an earlier one."""
     stacks: list[object] = []

@@ -154,9 +154,8 @@ class Census:
     def _parted(self, marks: set[Mark]) -> Iterator[tuple[_Look, set[Mark]]]:
         """Yield the same, by loops: each is to look at its own."""
         loops: dict[asyncio.AbstractEventLoop, list[Mark]] = {}
-        for mark in marks:
-            if (task := mark()) is not None:
-                loops.setdefault(task.get_loop(), []).append(mark)
+        for mark, task in _alive(marks):
+            loops.setdefault(task.get_loop(), []).append(mark)
         for loop, waiting in loops.items():
             look = partial(self._look_at, loop)
             for start in range(0, len(waiting), AT_A_TIME):
@@ -237,11 +236,6 @@ class Census:
             return marks
         tasks = (task for loop in self._loops for task in asyncio.all_tasks(loop))
         return set(map(ref, tasks))
-
-    def _asyncio_tasks(self) -> Iterator[asyncio.Task[Any]]:
-        for mark in self._asyncio_marks():
-            if (task := mark()) is not None:
-                yield task
 
     def _trio_marks(self, runner: Any) -> set[Mark]:
         tasks = _private.trio_tasks(runner)
@@ -344,7 +338,7 @@ class Census:
 
     def _coroutines(self, holder: object) -> Iterator[object]:
         """Yield the coroutines of all tasks of a loop, or of a run of trio."""
-        for task in self._asyncio_tasks():
+        for _, task in _alive(self._asyncio_marks()):
             if task.get_loop() is holder:
                 yield task.get_coro()
         for task in _private.trio_tasks(holder) or ():
@@ -360,6 +354,12 @@ class Census:
                 continue
             state = "ended, and not waited for" if is_zombie(pid) else "running"
             yield Entry("process", command_of(pid) or str(pid), state, ident=pid)
+
+
+def _alive(marks: Iterable[Mark]) -> Iterator[tuple[Mark, asyncio.Task[Any]]]:
+    for mark in marks:
+        if (task := mark()) is not None:
+            yield mark, task
 
 
 def _is_at_rest() -> bool:
