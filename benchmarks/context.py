@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import queue
 import threading
-import time
-from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import anyio
-import anyio.from_thread
-import anyio.lowlevel
 
 from benchmarks._model import (
     ANYWHERE,
@@ -29,7 +24,6 @@ from benchmarks._model import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from safeconc import Context
 
@@ -39,7 +33,6 @@ SAFECONC = ("safeconc",)
 SCOPE = "anyio.CancelScope()"
 FAIL_AFTER = "anyio.fail_after(10)"
 EVENT = "threading.Event.is_set()"
-NATIVE = "call_soon_threadsafe(task.cancel)"
 
 
 # Make one and leave it, bound to nothing
@@ -263,99 +256,6 @@ def event_cancel_tree(run: Run) -> None:
             child.set()
 
 
-# From a thread to a task that sleeps
-
-
-class Trigger:
-    """A thread that calls what it is handed, once the task has gone to sleep."""
-
-    def __init__(self) -> None:
-        self._calls = queue.SimpleQueue["Cancel | None"]()
-        self._thread = threading.Thread(target=self._serve, name="trigger")
-        self._called = 0.0
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self._calls.put(None)
-        self._thread.join()
-
-    def pull(self, cancel: Cancel) -> None:
-        """Have *cancel* called soon."""
-        self._calls.put(cancel)
-
-    def latency(self) -> float:
-        """Return the seconds since the thread began its last call."""
-        return time.perf_counter() - self._called
-
-    def _serve(self) -> None:
-        while (cancel := self._calls.get()) is not None:
-            time.sleep(0.0005)
-            self._called = time.perf_counter()
-            cancel()
-
-    async def sleep(self, run: Run) -> None:
-        """Sleep until cancelled, and note how long that took to arrive."""
-        try:
-            await anyio.sleep_forever()
-        except anyio.get_cancelled_exc_class():
-            run.watch.latencies.append(self.latency())
-            raise
-
-
-async def context_wake(run: Run) -> None:
-    """Call ``Context.cancel`` in the thread."""
-    from safeconc import Context, ContextCancelled
-
-    with Trigger() as trigger:
-        for _ in range(run.n):
-            with suppress(ContextCancelled):
-                async with Context() as ctx:
-                    trigger.pull(ctx.cancel)
-                    await trigger.sleep(run)
-
-
-async def asyncio_wake(run: Run) -> None:
-    """Have the loop cancel the task."""
-    loop = asyncio.get_running_loop()
-    with Trigger() as trigger:
-        for _ in range(run.n):
-            task = asyncio.create_task(trigger.sleep(run))
-            trigger.pull(partial(loop.call_soon_threadsafe, task.cancel))
-            await asyncio.wait([task])
-
-
-async def anyio_wake(run: Run) -> None:
-    """Have anyio's loop token cancel a scope; it blocks the thread meanwhile."""
-    token = anyio.lowlevel.current_token()
-    with Trigger() as trigger:
-        for _ in range(run.n):
-            with anyio.CancelScope() as scope:
-                trigger.pull(
-                    partial(anyio.from_thread.run_sync, scope.cancel, token=token)
-                )
-                await trigger.sleep(run)
-
-
-async def trio_wake(run: Run) -> None:
-    """Have trio's token cancel a scope."""
-    import trio
-
-    token = trio.lowlevel.current_trio_token()
-    with Trigger() as trigger:
-        for _ in range(run.n):
-            with trio.CancelScope() as scope:
-                trigger.pull(partial(token.run_sync_soon, scope.cancel))
-                await trigger.sleep(run)
-
-
 BENCHMARK = Benchmark(
     "context",
     scenarios=(
@@ -460,20 +360,6 @@ BENCHMARK = Benchmark(
             metric=Metric.TOTAL,
             backends=("thread",),
         ),
-        Scenario(
-            "wake",
-            "from a call in a thread to the cancellation in a sleeping task, median",
-            (
-                Contender("safeconc.Context.cancel", context_wake, SAFECONC),
-                Contender(NATIVE, asyncio_wake, backends=ASYNCIO),
-                Contender("anyio from_thread.run_sync(scope.cancel)", anyio_wake),
-                Contender("trio run_sync_soon(scope.cancel)", trio_wake, backends=TRIO),
-            ),
-            "anyio from_thread.run_sync(scope.cancel)",
-            n=100,
-            quick_n=60,
-            metric=Metric.WALL,
-        ),
     ),
     targets=(
         Target("unbound", "with safeconc.Context() in a thread", (SCOPE,), at_most=0.4),
@@ -501,13 +387,6 @@ BENCHMARK = Benchmark(
             at_most=15,
             metric=Metric.TOTAL,
             backend="thread",
-        ),
-        Target(
-            "wake",
-            "safeconc.Context.cancel",
-            (NATIVE,),
-            at_most=1.5,
-            metric=Metric.WALL,
         ),
     ),
 )
