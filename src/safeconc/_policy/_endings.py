@@ -150,17 +150,23 @@ class Node:
         """
         ended = [self]
         for context in ended:
-            for child in _drain(context._state.get("children")):
-                alive = child()
-                if alive is not None and alive._publish(alive._sooner(end)):
-                    ended.append(alive)
+            children = context._state.get("children")
+            if children:
+                for child in _drain(children):
+                    alive = child()
+                    if alive is not None and alive._publish(alive._sooner(end)):
+                        ended.append(alive)
         for context in ended:
             bound = context._bound
             if bound is not None:
                 bound.wake()
-            for _, wake in _drain(context._state.get("wakers")):
-                wake()
-        _run_all(context._run_calls for context in ended if "calls" in context._state)
+            wakers = context._state.get("wakers")
+            if wakers:
+                for _, wake in _drain(wakers):
+                    wake()
+        callers = [each._run_calls for each in ended if "calls" in each._state]
+        if callers:
+            _run_all(callers)
 
     def _publish(self, end: End) -> bool:
         """Decide how this context ended. The first call wins, the rest learn it."""
@@ -178,7 +184,7 @@ class Node:
 
     def _run_calls(self) -> None:
         """Run what is registered, newest first, and all of it whatever happens."""
-        _run_all(call._run for call, _ in _drain(self._state.get("calls")))
+        _run_all(call._run for call, _ in _drain(self._state["calls"]))
         self._hold()
 
     def _add_waker(self, key: object, wake: Callable[[], object]) -> None:
@@ -230,7 +236,9 @@ class Node:
         Two threads may come and go here at once. Each acts on what it saw and
         then looks again, so the last one to look leaves it right.
         """
-        if self._parent is not None and "linked" not in self._state:
+        if self._parent is None:
+            return
+        if "linked" not in self._state:
             self._link()
         unsettled: list[Node] = [self]
         while unsettled:
@@ -262,8 +270,6 @@ def _run_all(functions: Iterable[Callable[[], None]]) -> None:
 
 def _drain(items: Any) -> Iterator[Any]:
     """Take items out one by one, each by exactly one caller; latest first of a dict."""
-    if items is None:
-        return
     take: Callable[[], Any] = getattr(items, "popitem", items.pop)
     with suppress(KeyError):  # another thread took the last one
         while items:
