@@ -1,6 +1,7 @@
 """Without the GIL a census looks into no other thread, and still tells of most."""
 
 import asyncio
+import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
@@ -246,6 +247,19 @@ def test_error_of_the_work_is_the_askers() -> None:
         asked(in_thread, lambda: [1 // 0])
 
 
+def test_ctrl_c_meanwhile_is_the_loops() -> None:
+    """It is raised there, and the asker goes without an answer."""
+
+    def interrupt() -> list[int]:
+        raise KeyboardInterrupt
+
+    def run(do: Callable[[], object]) -> None:
+        with pytest.raises(KeyboardInterrupt):
+            do()
+
+    assert asked(run, interrupt) is None
+
+
 def test_closed_loop_is_not_waited_for() -> None:
     """Its tasks go nowhere, and nobody is to wait."""
 
@@ -289,6 +303,9 @@ def test_work_that_has_begun_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> N
 # What is written of a thread
 
 
+@pytest.mark.skipif(
+    sys.implementation.name != "cpython", reason="PyPy writes of no thread by number"
+)
 def test_written_calls_are_those_of_the_thread() -> None:
     """The innermost first, of the caller as well."""
     calls = written()[threading.get_ident()]

@@ -16,15 +16,18 @@ def ask(loop: AbstractEventLoop, work: Callable[[], Iterable[T]]) -> list[T] | N
 
     It blocks the caller until then.
     """
-    answer: Future[list[T]] = Future()
+    answer: Future[list[T] | None] = Future()
 
     def do() -> None:
         if not answer.set_running_or_notify_cancel():
             return
         try:
             answer.set_result(list(work()))
-        except BaseException as exc:  # noqa: BLE001 - it is the asker's, whatever it is
+        except Exception as exc:  # noqa: BLE001 - it is the asker's, whatever it is
             answer.set_exception(exc)
+        except BaseException:  # a Ctrl-C is for whoever runs the loop
+            answer.set_result(None)
+            raise
 
     try:
         loop.call_soon_threadsafe(do)

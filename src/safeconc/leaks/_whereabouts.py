@@ -78,7 +78,7 @@ def _qualified(call: Call) -> str:
     """
     name = call.function
     for first, last, qualified in _functions(call.file):
-        if first <= call.line <= last and qualified.endswith(call.function):
+        if first <= call.line <= last and qualified.split(".")[-1] == call.function:
             name = qualified
     return name
 
