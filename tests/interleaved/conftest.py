@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +53,16 @@ def modelled(monkeypatch: pytest.MonkeyPatch) -> None:
                     monkeypatch.setattr(module, attribute, model)
 
 
-def explore(model: Callable[[], None], search: str) -> None:
-    """Run *model* in the orders of one of :data:`SEARCHES`."""
+def explore(model: Callable[[], None], search: str, share: float = 1.0) -> None:
+    """Run *model* in the orders of one of :data:`SEARCHES`.
+
+    :param share: of the orders that are tried, where these are not all.
+    """
     options = SEARCHES[search]
     exhausts = options["strategy"] == "dfs"
     result = _tool.explore(
         model,
-        iterations=sys.maxsize if exhausts else SCHEDULES,
+        iterations=sys.maxsize if exhausts else ceil(SCHEDULES * share),
         include=[str(Path(safeconc.__file__).parent)],
         **options,
     )
