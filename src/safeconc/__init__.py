@@ -11,7 +11,8 @@ Layers, lowest first; a module imports only what stands before it::
     _block  _child                  members that fail together
     _siblings                       the same for tasks
     _crew  _progress                who runs them, and who watches
-    _fan  _run  _tree               items in, results out
+    _fan  _run                      items in, results out
+    _walk  _tree                    the same for jobs that submit jobs
     _errgroup  _fanout  _to_thread  the primitives
     _channel  _depthpool  _ticker
     threads                         the primitives again, for blocking code
@@ -42,7 +43,7 @@ from safeconc._policy._ticks import Tick
 from safeconc._registration import Registration
 from safeconc._ticker import Ticker, every
 from safeconc._to_thread import to_thread
-from safeconc._tree import DepthPoolStatistics, Job, Visit
+from safeconc._walk import DepthPoolStatistics, Job, Visit
 
 __all__ = (
     "Channel",

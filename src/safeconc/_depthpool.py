@@ -6,15 +6,9 @@ from typing import Any, Generic, Literal, Self, TypeVar, final, overload
 
 from safeconc._policy._failures import Mode
 from safeconc._policy._frontier import Order, Overflow
-from safeconc._tree import (
-    END,
-    Collected,
-    DepthPoolStatistics,
-    Job,
-    Streamed,
-    Visit,
-    iterate,
-)
+from safeconc._policy._visits import END
+from safeconc._tree import Collected, Streamed
+from safeconc._walk import DepthPoolStatistics, Job, Visit, iterate
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -160,11 +154,11 @@ class DepthPool(Generic[T, R]):
 
     def submit(self, item: T) -> bool:
         """Submit a root; False if it is refused, as :meth:`Job.submit` tells."""
-        return self._tree.submit(item, 0, None)
+        return self._tree.submit(item, None)
 
     def submit_from(self, items: Iterable[T]) -> bool:
         """Submit roots that are taken from *items* one by one, each in its turn."""
-        return self._tree.submit_from(items, 0, None)
+        return self._tree.submit_from(items, None)
 
     async def __aenter__(self) -> Self:
         siblings = self._tree.siblings
@@ -294,7 +288,7 @@ async def crawl(
     try:
         async with tree.siblings:
             tree.begin()
-            tree.submit_from(items, 0, None)
+            tree.submit_from(items, None)
         return tree.visits
     finally:
         tree.end()

@@ -17,7 +17,7 @@ NOTHING: Any = object()
 PAUSE: Any = object()
 """Many items were refused in a row: let others run before asking again."""
 
-_USED_UP: Any = object()
+USED_UP: Any = object()
 """An iterable has no further item."""
 
 IN_A_ROW = 100
@@ -39,7 +39,7 @@ class Lazy(Generic[J]):
         submitted the iterable: what is called is, in part, code of theirs.
     """
 
-    __slots__ = ("depth", "items", "make", "run")
+    __slots__ = ("depth", "items", "make", "run", "spent", "taken", "waits")
 
     def __init__(
         self,
@@ -52,6 +52,16 @@ class Lazy(Generic[J]):
         self.items = items
         self.make = make
         self.run = run
+        self.taken = False
+        """Whether somebody is about to take an item; nobody else may then."""
+        self.spent = False
+        """Whether it has come to its turn too late: there have been enough jobs."""
+        self.waits = True
+        """Whether it is in the frontier."""
+
+    def next(self) -> Any:
+        """Take the next item; ``USED_UP`` if there is none. Calls code of others."""
+        return USED_UP if self.spent else next(self.items, USED_UP)
 
     def close(self) -> None:
         """Tell the iterable that no more will be taken."""
@@ -105,6 +115,7 @@ class Frontier(Generic[J]):
         self._has_rules = (key, max_frontier, max_jobs) != (None, None, None)
         self._peak = 0
         self._seen: set[Hashable] = set()
+        self._in_hand = 0
         self.waiting: deque[J | Lazy[J]] = deque()
         """What was admitted and not yet taken; who had it admitted appends it."""
         self.accepted: list[int] = []
@@ -131,10 +142,20 @@ class Frontier(Generic[J]):
 
         :param waits: whether its job will wait here, or is taken at once.
         """
+        return self.accepts(self.key_of(item, depth), depth, waits=waits)
+
+    def key_of(self, item: Any, depth: int) -> Hashable:
+        """Return what :meth:`accepts` decides by. Calls code of others."""
+        if self._key is None or depth > self._max_depth:
+            return NOTHING  # type: ignore[no-any-return]
+        return self._key(item)
+
+    def accepts(self, key: Hashable, depth: int, *, waits: bool = True) -> bool:
+        """Decide on an item of that key, as :meth:`admits` does."""
         if depth > self._max_depth:
             self.too_deep += 1
             return False
-        if self._has_rules and not self._obeys_rules(item, waits=waits):
+        if self._has_rules and not self._obeys_rules(key, waits=waits):
             return False
         try:
             self.accepted[depth] += 1
@@ -150,43 +171,101 @@ class Frontier(Generic[J]):
             return False
         return self._has_place()
 
+    # Jobs leave in two ways: where a step is never interrupted, by take(); else by
+    # pick(), and the items of an iterable are taken outside of any lock.
+
     def take(self) -> J:
         """Return the next job; ``NOTHING`` if none waits, ``PAUSE`` to ask again."""
-        waiting = self.waiting
         refused = 0
-        while count := len(waiting):
-            if count > self._peak:  # noqa: PLR1730 - max() costs more than the rest
-                self._peak = count
-            entry: Any = waiting[-1] if self._newest_first else waiting[0]
+        while refused < IN_A_ROW:
+            entry: Any = self.pick()
             if type(entry) is not Lazy:
-                return waiting.pop() if self._newest_first else waiting.popleft()  # type: ignore[return-value]
+                return entry  # type: ignore[no-any-return]
             job = self._take_lazy(entry)  # pyright: ignore[reportUnknownArgumentType]
             if job is not NOTHING:
                 return job
             refused += 1
-            if refused == IN_A_ROW:
-                return PAUSE  # type: ignore[no-any-return]
-        return NOTHING  # type: ignore[no-any-return]
+        return PAUSE  # type: ignore[no-any-return]
+
+    def pick(self) -> J | Lazy[J]:
+        """Choose what comes next; ``NOTHING`` if there is nothing.
+
+        A job leaves. An iterable stays in its place, but is in the caller's hand,
+        until :meth:`lay_back` or :meth:`drop`; meanwhile others get what comes after.
+        """
+        waiting = self.waiting
+        count = len(waiting)
+        self._peak = max(self._peak, count)
+        if count == self._in_hand:
+            return NOTHING  # type: ignore[no-any-return]
+        entry: Any = waiting[-1] if self._newest_first else waiting[0]
+        if type(entry) is not Lazy:
+            return waiting.pop() if self._newest_first else waiting.popleft()
+        if entry.taken:
+            return self._pick_behind()
+        return self._take_up(entry)  # pyright: ignore[reportUnknownArgumentType]
+
+    def has_free(self) -> bool:
+        """Tell whether :meth:`pick` would find something."""
+        return len(self.waiting) > self._in_hand
+
+    def lay_back(self, entry: Lazy[J]) -> None:
+        """Let others take an item of an iterable that was in hand."""
+        entry.taken = False
+        if entry.waits:
+            self._in_hand -= 1
+
+    def drop(self, entry: Lazy[J]) -> None:
+        """Take out an iterable that was in hand."""
+        self.lay_back(entry)
+        waiting = self.waiting
+        self._peak = self.peak
+        # At the end it is found without a search, and nearly always it is at either
+        # end. But its items may come from code that submitted jobs.
+        if entry.waits and waiting[-1] is entry:
+            waiting.pop()
+        elif entry.waits:
+            waiting.remove(entry)
+        entry.waits = False
+
+    def _take_up(self, entry: Lazy[J]) -> Lazy[J]:
+        entry.taken = True
+        self._in_hand += 1
+        if not self._budget:
+            entry.spent = True
+            self.over_budget += 1
+        return entry
+
+    def _pick_behind(self) -> J | Lazy[J]:
+        """Choose what comes after those that are in others' hands."""
+        waiting = self.waiting
+        count = len(waiting)
+        places = range(count - 1, -1, -1) if self._newest_first else range(count)
+        for place in places:
+            entry: Any = waiting[place]
+            if type(entry) is not Lazy:
+                del waiting[place]
+                return entry  # type: ignore[no-any-return]
+            if not entry.taken:
+                return self._take_up(entry)  # pyright: ignore[reportUnknownArgumentType]
+        raise AssertionError("there was one free")
 
     def _take_lazy(self, entry: Lazy[J]) -> J:
         """Return a job from an iterable; ``NOTHING`` if its next item makes none."""
+        job: J = USED_UP
         try:
-            if self._budget:
-                job: J = entry.run(self._make_next, entry)
+            job = entry.run(self._make_next, entry)
+        finally:
+            if job is USED_UP:
+                self.drop(entry)
+                entry.close()
             else:
-                job = _USED_UP
-                self.over_budget += 1
-        except BaseException:
-            self._remove(entry)
-            raise
-        if job is _USED_UP:
-            self._remove(entry)
-            return NOTHING  # type: ignore[no-any-return]
-        return job
+                self.lay_back(entry)
+        return NOTHING if job is USED_UP else job
 
     def _make_next(self, entry: Lazy[J]) -> J:
-        item = next(entry.items, _USED_UP)
-        if item is _USED_UP:
+        item = entry.next()
+        if item is USED_UP:
             return item  # type: ignore[no-any-return]
         admitted = self.admits(item, entry.depth, waits=False)
         return entry.make(item) if admitted else NOTHING
@@ -196,10 +275,13 @@ class Frontier(Generic[J]):
         self._peak = self.peak
         dropped = list(self.waiting)
         self.waiting.clear()
+        self._in_hand = 0
+        for entry in dropped:
+            if isinstance(entry, Lazy):
+                entry.waits = False
         return dropped
 
-    def _obeys_rules(self, item: Any, *, waits: bool) -> bool:
-        key = NOTHING if self._key is None else self._key(item)
+    def _obeys_rules(self, key: Hashable, *, waits: bool) -> bool:
         if key in self._seen:
             self.duplicates += 1
             return False
@@ -225,14 +307,3 @@ class Frontier(Generic[J]):
             "children as an iterable with submit_from, which waits as one, raise "
             'max_frontier, or choose overflow="drop"'
         )
-
-    def _remove(self, entry: Lazy[J]) -> None:
-        waiting = self.waiting
-        self._peak = self.peak
-        # At the end it is found without a search, and nearly always it is at either
-        # end. But its items may come from code that submitted jobs.
-        if waiting and waiting[-1] is entry:
-            waiting.pop()
-        elif entry in waiting:
-            waiting.remove(entry)
-        entry.close()
