@@ -71,7 +71,7 @@ class Tree(Walk):
     def submit(self, item: Any, by: Job[Any] | None) -> bool:
         if get_ident() != self._open_in:
             self._refuse()
-        depth, parent = place_below(by)
+        depth, parent = (0, None) if by is None else (by.depth + 1, by.item)
         frontier = self._frontier
         if depth < frontier.easy:
             frontier.accepted[depth] += 1

@@ -171,8 +171,8 @@ class Walk(ABC):
         self._return_exceptions = return_exceptions
         self._failures = 0
         self._given_up: Counter[int] = Counter()
-        self.running = 0
-        self.room = math.inf
+        self.running: int = 0
+        self.room: float = math.inf
         """How many may run; what waits for the consumer takes up room."""
 
     def job(

@@ -142,19 +142,26 @@ class Frontier(Generic[J]):
 
         :param waits: whether its job will wait here, or is taken at once.
         """
-        return self.accepts(self.key_of(item, depth), depth, waits=waits)
-
-    def key_of(self, item: Any, depth: int) -> Hashable:
-        """Return what :meth:`accepts` decides by. Calls code of others."""
-        if self._key is None or depth > self._max_depth:
-            return NOTHING  # type: ignore[no-any-return]
-        return self._key(item)
-
-    def accepts(self, key: Hashable, depth: int, *, waits: bool = True) -> bool:
-        """Decide on an item of that key, as :meth:`admits` does."""
         if depth > self._max_depth:
             self.too_deep += 1
             return False
+        return self.accepts(self.key_of(item), depth, waits=waits)
+
+    # The same in steps, of which only the second one calls code of others
+
+    def is_too_deep(self, depth: int) -> bool:
+        """Refuse what is too deep."""
+        if depth > self._max_depth:
+            self.too_deep += 1
+            return True
+        return False
+
+    def key_of(self, item: Any) -> Hashable:
+        """Return what :meth:`accepts` decides by."""
+        return NOTHING if self._key is None else self._key(item)
+
+    def accepts(self, key: Hashable, depth: int, *, waits: bool = True) -> bool:
+        """Decide on an item by its key, if it is not too deep."""
         if self._has_rules and not self._obeys_rules(key, waits=waits):
             return False
         try:
@@ -166,10 +173,7 @@ class Frontier(Generic[J]):
 
     def admits_lazy(self, depth: int) -> bool:
         """Decide on an iterable of items."""
-        if depth > self._max_depth:
-            self.too_deep += 1
-            return False
-        return self._has_place()
+        return not self.is_too_deep(depth) and self._has_place()
 
     # Jobs leave in two ways: where a step is never interrupted, by take(); else by
     # pick(), and the items of an iterable are taken outside of any lock.

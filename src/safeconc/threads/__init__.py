@@ -19,15 +19,19 @@ Layers, lowest first; a module imports only what stands before it::
     _crew                           who runs them
     _pump                           who has an executor run them
     _run                            items in, results out
+    _tree                           the same for jobs that submit jobs
     _errgroup  _fanout              the primitives
-    _channel  _ticker
+    _channel  _depthpool  _ticker
 """
 
 from safeconc._child import ErrGroupStatistics
 from safeconc._fan import FanOutStatistics
 from safeconc._policy._channel import ChannelClosed, ChannelStatistics
+from safeconc._policy._frontier import FrontierFull
 from safeconc._policy._ticks import Tick
+from safeconc._walk import DepthPoolStatistics, Job, Visit
 from safeconc.threads._channel import Channel, consume
+from safeconc.threads._depthpool import DepthPool, crawl
 from safeconc.threads._errgroup import ErrGroup, Task
 from safeconc.threads._fanout import FanOut, fan_out
 from safeconc.threads._siblings import StuckThreadsError
@@ -38,16 +42,22 @@ __all__ = (
     "Channel",
     "ChannelClosed",
     "ChannelStatistics",
+    "DepthPool",
+    "DepthPoolStatistics",
     "ErrGroup",
     "ErrGroupStatistics",
     "FanOut",
     "FanOutStatistics",
+    "FrontierFull",
+    "Job",
     "StuckThread",
     "StuckThreadsError",
     "Task",
     "Tick",
     "Ticker",
+    "Visit",
     "consume",
+    "crawl",
     "every",
     "fan_out",
 )

@@ -19,7 +19,7 @@ import anyio
 from typing_extensions import override
 
 from safeconc._callables import check_blocking, check_returned, name_of
-from safeconc._context import ContextCancelled, DeadlineExceeded, check
+from safeconc._context import check
 from safeconc._fan import (
     END,
     Fan,
@@ -449,13 +449,7 @@ class Streamed(Run):
                 waiter = Waiter()
                 self._consumers[waiter] = None
         if waiter is not None:
-            try:
-                result = waiter.wait(
-                    siblings.lock, self._consumers.pop, siblings.context
-                )
-            except (ContextCancelled, DeadlineExceeded):
-                check()
-                raise siblings.refusal() from None
+            result = siblings.wait(waiter, self._consumers.pop)
         if result is _ENDED:
             siblings.refuse()
         return result

@@ -12,16 +12,21 @@ from math import inf
 from os import getpid
 from threading import Lock, Thread
 from types import TracebackType
-from typing import ClassVar, NoReturn, Self, final
+from typing import Any, ClassVar, NoReturn, Self, final
 
 from typing_extensions import override
 
 from safeconc._block import Block, raise_as_it_is
-from safeconc._context import check, check_seconds
+from safeconc._context import (
+    ContextCancelled,
+    DeadlineExceeded,
+    check,
+    check_seconds,
+)
 from safeconc._parker import Parker
 from safeconc._policy._failures import Mode
 from safeconc._stuck import PATIENCE, is_reported, report
-from safeconc.threads._waiter import refuse_task
+from safeconc.threads._waiter import Waiter, refuse_task
 from safeconc.threads._worker import StuckThread, Worker
 
 
@@ -139,6 +144,22 @@ class Siblings(Block):
         """Stop who comes too late: a member by its cancellation, others by an error."""
         check()
         raise self.refusal()
+
+    def wait(
+        self,
+        waiter: Waiter,
+        leave: Callable[[Waiter], object],
+        look: Callable[[], object] | None = None,
+    ) -> Any:
+        """Wait in a line of this block, whose end ends the wait; see :class:`Waiter`.
+
+        Who stands outside of the block is refused by its end.
+        """
+        try:
+            return waiter.wait(self.lock, leave, self.context, look)
+        except (ContextCancelled, DeadlineExceeded):
+            check()
+            raise self.refusal() from None
 
     def leave(self, worker: Worker) -> None:
         """Take out a worker that has ended."""

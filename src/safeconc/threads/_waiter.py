@@ -1,6 +1,7 @@
 """One wait of a thread that ends by being handed what it waits for."""
 
 from collections.abc import Callable
+from functools import partial
 from threading import Lock
 from typing import Any, final
 
@@ -40,6 +41,7 @@ class Waiter:
         lock: Lock,
         leave: Callable[["Waiter"], object],
         owner: Context | None = None,
+        look: Callable[[], object] | None = None,
     ) -> Any:
         """Return what was handed; raise the error of a context that ended before that.
 
@@ -47,11 +49,15 @@ class Waiter:
 
         :param leave: takes this waiter out of its line, under the lock.
         :param owner: a context that ends the wait as the ambient one does.
+        :param look: called before the wait, and when the thread was poked.
         """
         contexts = [each for each in (ambient.get(), owner) if each is not None]
         try:
             refuse_task()
-            self._parker.park(self._is_handed, contexts)
+            is_over = self._is_handed
+            if look is not None:
+                is_over = partial(self._looks, look)
+            self._parker.park(is_over, contexts)
         except BaseException:
             with lock:
                 if not self._handed:
@@ -65,7 +71,15 @@ class Waiter:
             next(context for context in contexts if context.done).check()
         return self._value
 
+    def poke(self) -> None:
+        """Have the thread look around in its wait. From anywhere, under any lock."""
+        self._parker.unpark()
+
     def _is_handed(self) -> bool:
+        return self._handed
+
+    def _looks(self, look: Callable[[], object]) -> bool:
+        look()
         return self._handed
 
 
