@@ -79,6 +79,10 @@ class Block(ABC):
             f"{self.label} has ended; start work inside its '{self.OPENING}' block",
         )
 
+    def mistake(self) -> RuntimeError:
+        """Make that error for whoever could have known: no sign of a cancellation."""
+        return RuntimeError(str(self.refusal()))
+
     @abstractmethod
     def is_cancellation(self, exc: BaseException) -> bool:
         """Tell whether *exc* is how a member shows that it was cancelled."""

@@ -27,7 +27,7 @@ from safeconc._siblings import (
     raise_fatal,
 )
 from safeconc._waiter import Waiter
-from safeconc._walk import Job, Visit, Walk, iterate, place_below, room_of
+from safeconc._walk import DepthPoolStatistics, Job, Visit, Walk, iterate, place_below, room_of
 
 
 class Tree(Walk):
@@ -116,7 +116,7 @@ class Tree(Walk):
                 f"{self.siblings.label} belongs to an event loop in another thread; "
                 "submit with anyio.from_thread.run_sync"
             )
-        raise self.siblings.refusal()
+        raise self.siblings.mistake() if self.is_over() else self.siblings.refusal()
 
     # A source of jobs, and what becomes of them; see _crew
 
@@ -222,8 +222,12 @@ class Streamed(Tree):
         self.room = room_of(self.limit, buffer)
 
     @override
-    def buffered(self) -> int:
-        return len(self.visits.ready)
+    def is_over(self) -> bool:
+        return self.visits.done
+
+    def statistics(self) -> DepthPoolStatistics:
+        """Count the jobs."""
+        return self.count(len(self.visits.ready))
 
     @override
     def _deliver(self, visit: Visit[Any, Any]) -> None:

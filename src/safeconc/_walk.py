@@ -213,14 +213,14 @@ class Walk(ABC):
         """Tell whether no job waits and none runs."""
         return not self.running and not self._frontier.waiting
 
-    def statistics(self) -> DepthPoolStatistics:
-        """Count the jobs."""
+    def count(self, buffered: int) -> DepthPoolStatistics:
+        """Count the jobs, and the visits that wait for the consumer."""
         frontier = self._frontier
         return DepthPoolStatistics(
             frontier=len(frontier.waiting),
             peak_frontier=frontier.peak,
             running=self.running,
-            buffered=self.buffered(),
+            buffered=buffered,
             accepted=tuple(frontier.accepted),
             finished=self._finished(),
             failed=self._failures,
@@ -273,9 +273,9 @@ class Walk(ABC):
     def check_end(self) -> None:
         """Look whether all is done, and say so to who waits for it."""
 
-    def buffered(self) -> int:
-        """Count the visits that wait for the consumer."""
-        return 0
+    def is_over(self) -> bool:
+        """Tell whether the end was reached, and told."""
+        return False
 
 
 def place_below(by: Job[Any] | None) -> tuple[int, Any]:

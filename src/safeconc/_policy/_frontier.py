@@ -245,14 +245,12 @@ class Frontier(Generic[J]):
         waiting = self.waiting
         count = len(waiting)
         places = range(count - 1, -1, -1) if self._newest_first else range(count)
-        for place in places:
-            entry: Any = waiting[place]
-            if type(entry) is not Lazy:
-                del waiting[place]
-                return entry  # type: ignore[no-any-return]
-            if not entry.taken:
-                return self._take_up(entry)  # pyright: ignore[reportUnknownArgumentType]
-        raise AssertionError("there was one free")
+        place = next(place for place in places if not _is_taken(waiting[place]))
+        entry = waiting[place]
+        if isinstance(entry, Lazy):
+            return self._take_up(entry)  # pyright: ignore[reportUnknownArgumentType]
+        del waiting[place]
+        return entry
 
     def _take_lazy(self, entry: Lazy[J]) -> J:
         """Return a job from an iterable; ``NOTHING`` if its next item makes none."""
@@ -311,3 +309,8 @@ class Frontier(Generic[J]):
             "children as an iterable with submit_from, which waits as one, raise "
             'max_frontier, or choose overflow="drop"'
         )
+
+
+def _is_taken(entry: object) -> bool:
+    """Tell whether it is an iterable in somebody's hand."""
+    return isinstance(entry, Lazy) and entry.taken

@@ -5,10 +5,10 @@ taken without it, by one thread at a time: that may take as long as the iterable
 and others get on meanwhile.
 """
 
-from _thread import get_ident
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
+from threading import current_thread
 from types import CoroutineType
 from typing import Any, final
 
@@ -124,8 +124,7 @@ class Tree(Walk):
         if self.siblings.ended:
             raise self.siblings.refusal()
         if self.is_over():
-            # No sign of the end that others have, but a mistake.
-            raise RuntimeError(str(self.siblings.refusal()))
+            raise self.siblings.mistake()
 
     # Workers
 
@@ -149,14 +148,14 @@ class Tree(Walk):
 
     def _work(self, worker: Worker) -> None:
         """Be a worker."""
+        entry: Any = None
         while (entry := self._pick(worker)) is not None:
             if entry is NOTHING:
                 worker.rest()
-            elif type(entry) is Lazy:
+            elif isinstance(entry, Lazy):
                 self._ask(entry, worker)  # pyright: ignore[reportUnknownArgumentType]
             else:
                 self._do(entry)
-            entry = None
 
     def _pick(self, worker: Worker) -> Any:
         """Choose what to do: ``NOTHING`` is to rest, and None to go home."""
@@ -171,13 +170,13 @@ class Tree(Walk):
                 self.check_end()
                 return entry if self.crew.line_up(worker) else None
             worker.doing = self._what
-            if type(entry) is Lazy:
+            if isinstance(entry, Lazy):
                 self.room -= 1  # for the job that may come of it
             else:
                 self._begin(entry, worker)
             another = self.call()
         self._start_another(another)
-        return entry
+        return entry  # pyright: ignore[reportUnknownVariableType]
 
     def _begin(self, job: Job[Any], worker: Worker) -> None:
         self.running += 1
@@ -281,15 +280,6 @@ class Tree(Walk):
 
     # The end
 
-    def is_over(self) -> bool:
-        """Tell whether the end was reached; under the lock."""
-        return False
-
-    @override
-    def statistics(self) -> DepthPoolStatistics:
-        with self.siblings.lock:
-            return super().statistics()
-
     @override
     def at_hand(self) -> Iterable[object]:
         return [worker.job for worker in self.siblings.workers]
@@ -325,30 +315,31 @@ class Streamed(Tree):
     """The tree of :class:`DepthPool`: visits leave one by one."""
 
     def __init__(self, *, buffer: int | None, **options: Any) -> None:
-        self._visits: Visits[Visit[Any, Any]] = Visits()
+        self.visits: Visits[Visit[Any, Any]] = Visits()
         # Receipts that were let go of, and nobody has looked at yet.
         self._let_go: deque[int] = deque()
         self._waiters: dict[Waiter, None] = {}
         super().__init__("DepthPool", **options)
         self.room = room_of(self.limit, buffer)
 
-    @override
-    def buffered(self) -> int:
-        return len(self._visits.ready)
+    def statistics(self) -> DepthPoolStatistics:
+        """Count the jobs, all at one and the same moment."""
+        with self.siblings.lock:
+            return self.count(len(self.visits.ready))
 
     @override
     def _deliver(self, visit: Visit[Any, Any]) -> None:
-        if self._visits.deliver(visit):
+        if self.visits.deliver(visit):
             self.room -= 1
 
     @override
     def check_end(self) -> None:
-        if self._visits.consumers:
+        if self.visits.consumers:
             self._look_for_end()
 
     def _look_for_end(self) -> bool:
         """Tell all if the end is reached; to be asked only where no visit is ready."""
-        visits = self._visits
+        visits = self.visits
         while self._let_go:
             visits.let_go(self._let_go.popleft())
         if visits.hands or self.siblings.ended or not self.is_done():
@@ -359,16 +350,16 @@ class Streamed(Tree):
 
     @override
     def is_over(self) -> bool:
-        return self._visits.done
+        return self.visits.done
 
     @override
     def _on_over(self) -> None:
         super()._on_over()
-        self._visits.close()
+        self.visits.close()
 
     def take(self) -> tuple[Any, int]:
         """Wait for the next visit, ``END`` after the last one; and a receipt for it."""
-        visits, siblings, consumer = self._visits, self.siblings, get_ident()
+        visits, siblings, consumer = self.visits, self.siblings, current_thread()
         if consumer in visits.hands:
             with siblings.lock:
                 visits.put_down(consumer)
@@ -400,7 +391,7 @@ class Streamed(Tree):
         self._waiters[waiter] = None
         try:
             taken: tuple[Any, int] = self.siblings.wait(
-                waiter, self._visits.consumers.pop, self._look_up
+                waiter, self.visits.consumers.pop, self._look_up
             )
             return taken
         finally:
