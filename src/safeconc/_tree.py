@@ -27,7 +27,15 @@ from safeconc._siblings import (
     raise_fatal,
 )
 from safeconc._waiter import Waiter
-from safeconc._walk import DepthPoolStatistics, Job, Visit, Walk, iterate, place_below, room_of
+from safeconc._walk import (
+    DepthPoolStatistics,
+    Job,
+    Visit,
+    Walk,
+    iterate,
+    place_below,
+    room_of,
+)
 
 
 class Tree(Walk):
