@@ -23,6 +23,10 @@ UVLOOP = os.environ.get("SAFECONC_TEST_LOOP") == "uvloop"
 """Run on uvloop, in real time: its clock cannot be replaced."""
 
 
+SWITCH = os.environ.get("SAFECONC_TEST_SWITCH")
+"""Seconds after which the interpreter gives another thread its turn; for races."""
+
+
 class _JumpingSelector(selectors.DefaultSelector):
     """Instead of sleeping until the next timer, move the clock there."""
 
@@ -83,6 +87,12 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
         return "asyncio", {"loop_factory": VirtualClockEventLoop}
     backend: tuple[str, dict[str, Any]] = request.param
     return backend
+
+
+def pytest_configure() -> None:
+    """Have threads take turns as often as is wanted."""
+    if SWITCH is not None:
+        sys.setswitchinterval(float(SWITCH))
 
 
 def pytest_collection_modifyitems(

@@ -1,4 +1,9 @@
-"""Rounds of a race: the same few acts, all at once, again and again."""
+"""Rounds of a race: the same few acts, all at once, again and again.
+
+With many rounds, and a switch of threads after nearly every step, they find more::
+
+    SAFECONC_TEST_RACES=10000 SAFECONC_TEST_SWITCH=1e-6 pytest tests/test_*races*.py
+"""
 
 import os
 import threading
