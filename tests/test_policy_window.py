@@ -115,6 +115,19 @@ test_window_agrees_with_the_model.settings = settings(
 )
 
 
+def test_what_is_put_back_is_the_next_one() -> None:
+    """And counts as outstanding again."""
+    window: Window[int] = Window(ordered=True)
+    for key in range(2):
+        window.start()
+        window.finish(key, key)
+
+    window.put_back(window.take())
+
+    assert window.outstanding == window.buffered == 2
+    assert [window.take(), window.take()] == [0, 1]
+
+
 def test_clear_drops_what_nobody_will_take() -> None:
     """Finished results go, whether they may leave already or not."""
     window: Window[int] = Window(ordered=True)

@@ -625,6 +625,61 @@ def test_thread_that_was_never_started_is_not_waited_for(
     assert group.statistics().running == group.statistics().background == 0
 
 
+@starts
+def test_slot_of_an_interrupted_start_is_free_again(
+    monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """A body that catches the Ctrl-C may go on, with as many slots as before."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    ran: list[int] = []
+    with ErrGroup(limit=1) as group:
+        with monkeypatch.context() as patch:
+            patch.setattr(group._crew, "start", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                getattr(group, method)(ran.append, 1)
+        assert group.statistics().running == group.statistics().background == 0
+        group.go(ran.append, 2).wait()
+
+    assert ran == [2]
+
+
+@pytest.mark.parametrize("how", ["in line", "left", "handed", "dissolved"])
+def test_interrupted_wait_for_a_slot_leaves_nobody_in_line(
+    monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """And a slot that it was handed is free again."""
+    ran: list[int] = []
+
+    def interrupt(waiter: Waiter, lock: Any, leave: Any, *_: object) -> None:
+        with lock:
+            if how == "left":
+                leave(waiter)
+            if how == "handed":
+                group._undo_start()  # of the one who has the slot
+            if how == "dissolved":
+                group._dissolve()
+        raise KeyboardInterrupt
+
+    with ErrGroup(limit=1) as group:
+        with group._siblings.lock:
+            assert group._slots.take()
+        with monkeypatch.context() as patch:
+            patch.setattr(Waiter, "wait", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                group.go(ran.append, 1)
+        assert group.statistics().waiting == 0
+        with group._siblings.lock:
+            if how != "handed":
+                group._slots.free()
+            assert group._slots.taken == 0
+        group.go(ran.append, 2)
+
+    assert ran == [2]
+
+
 def test_cancel_takes_no_lock() -> None:
     """A signal handler may interrupt the thread that holds the group's."""
     with ErrGroup(limit=1) as group:

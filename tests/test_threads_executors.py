@@ -269,6 +269,37 @@ def test_end_of_a_parent_cancels_what_waits() -> None:
     assert [future.cancelled() for future, _ in executor.calls] == [True, True]
 
 
+def test_end_while_its_hands_are_full_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What runs by then succeeds, and still that is not all."""
+    begun = threading.Semaphore(0)
+    let_go = threading.Event()
+
+    def work(item: int) -> int:
+        begun.release()
+        let_go.wait()
+        return item
+
+    def release(record: object) -> bool:
+        let_go.set()
+        return True
+
+    def end(outer: Context) -> None:
+        for _ in range(2):
+            begun.acquire()
+        outer.cancel()
+
+    monkeypatch.setattr(siblings, "PATIENCE", 0.001)
+    caplog.handler.addFilter(release)
+    with ThreadPoolExecutor(2) as executor, Context() as outer:
+        thread = threading.Thread(target=end, args=(outer,))
+        thread.start()
+        with pytest.raises(ContextCancelled):
+            fan_out(work, range(5), limit=2, executor=executor)
+        thread.join()
+
+
 def test_threads_of_a_pool_see_the_contextvars_and_the_end() -> None:
     """They are here: each call has a copy of its own."""
 

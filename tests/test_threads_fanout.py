@@ -18,6 +18,7 @@ from safeconc import (
 from safeconc.threads import FanOut, StuckThreadsError, fan_out
 from safeconc.threads import _siblings as siblings
 from safeconc.threads._run import Collected
+from safeconc.threads._waiter import Waiter
 from tests.together import in_thread
 
 
@@ -360,3 +361,123 @@ def test_room_that_comes_before_the_rest_is_used() -> None:
 
     with results:
         assert list(results) == [2, 4]
+
+
+# A Ctrl-C that the body catches
+
+
+def echo(item: int) -> int:
+    """Return *item*."""
+    return item
+
+
+def interrupt_once(monkeypatch: pytest.MonkeyPatch, wait: Callable[..., Any]) -> None:
+    """Have the next wait of a consumer be *wait*, which is interrupted."""
+    real = Waiter.wait
+
+    def interrupted(waiter: Waiter, *rest: Any) -> Any:
+        monkeypatch.setattr(Waiter, "wait", real)
+        wait(waiter, *rest)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Waiter, "wait", interrupted)
+
+
+def go_on(results: FanOut[int]) -> list[int]:
+    """Be interrupted, and read the rest all the same."""
+    with pytest.raises(KeyboardInterrupt):
+        next(results)
+    return list(results)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("handed", [True, False])
+def test_result_of_an_interrupted_wait_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch, handed: bool, ordered: bool
+) -> None:
+    """Whether it was handed over or not, it comes next, and nobody stays in line."""
+    let_go = threading.Event()
+
+    def work(item: int) -> int:
+        let_go.wait()
+        return item
+
+    def wait(waiter: Waiter, *_: object) -> None:
+        let_go.set()
+        while handed and not waiter._handed:
+            check()
+
+    interrupt_once(monkeypatch, wait)
+    with FanOut(work, range(3), limit=1, ordered=ordered) as results:
+        assert go_on(results) == [0, 1, 2]
+        assert not results._run._consumers
+
+
+def test_interrupted_consumer_leaves_its_result_to_who_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It does not lie there while another one waits."""
+    let_go = threading.Event()
+    other = Waiter()
+
+    def work(item: int) -> int:
+        let_go.wait()
+        return item
+
+    with FanOut(work, [5], limit=1) as results:
+
+        def wait(waiter: Waiter, *_: object) -> None:
+            let_go.set()
+            while not waiter._handed:
+                check()
+            with results._run.siblings.lock:
+                results._run._consumers[other] = None
+
+        interrupt_once(monkeypatch, wait)
+        assert go_on(results) == []
+
+    assert other._value == 5
+
+
+def test_interrupt_as_a_result_is_taken_gives_it_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was there, and it is the next one."""
+    with FanOut(echo, range(3), limit=1, buffer=3) as results:
+        run = results._run
+        while results.statistics().finished < 3:
+            check()
+
+        def interrupt() -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(run, "check_end", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                next(results)
+        assert list(results) == [0, 1, 2]
+
+
+def test_interrupt_at_the_end_gives_nothing_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That the block is over is no result."""
+    let_go = threading.Event()
+
+    def work(item: int) -> int:
+        let_go.wait()
+        return item
+
+    with pytest.raises(ValueError, match="no"):
+        with FanOut(work, range(3), limit=1) as results:
+            run = results._run
+
+            def wait(waiter: Waiter, *_: object) -> None:
+                run.siblings.fail(ValueError("no"))
+                assert waiter._handed
+
+            interrupt_once(monkeypatch, wait)
+            with pytest.raises(KeyboardInterrupt):
+                next(results)
+            assert not run.window.is_ready()
+            let_go.set()

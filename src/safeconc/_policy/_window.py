@@ -69,6 +69,11 @@ class Window(Generic[R]):
         self._taken += 1
         return result
 
+    def put_back(self, result: R) -> None:
+        """Undo a :meth:`take`: *result* is the next one again."""
+        self._ready.appendleft(result)
+        self._taken -= 1
+
     def clear(self) -> None:
         """Drop the results that nobody will take."""
         self._early.clear()

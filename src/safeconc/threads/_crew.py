@@ -91,19 +91,31 @@ class Crew:
         :param undo: called, under the lock, if the worker will never work: its job is
             the caller's again.
         """
-        siblings = self._siblings
         try:
             worker.thread.start()
         except BaseException as exc:
-            if worker.prevent():
-                with siblings.lock:
-                    del siblings.workers[worker]
-                    undo()
-                    others = len(siblings.workers)
-                siblings.look()
-                if isinstance(exc, Exception):
-                    exc.add_note(f"{siblings.label} had {others} threads already")
+            others = self.take_back(worker, undo)
+            if others is not None and isinstance(exc, Exception):
+                exc.add_note(f"{self._siblings.label} had {others} threads already")
             raise
+
+    def take_back(
+        self, worker: Worker | None, undo: Callable[[], object]
+    ) -> int | None:
+        """Have a new worker never work; return how many others there are.
+
+        A Ctrl-C may come before its start, in it, or after it. None if it works
+        already, or was taken back, or if there is none.
+        """
+        if worker is None or not worker.prevent():
+            return None
+        siblings = self._siblings
+        with siblings.lock:
+            del siblings.workers[worker]
+            undo()
+            others = len(siblings.workers)
+        siblings.look()
+        return others
 
     def _live(self, worker: Worker) -> None:
         siblings = self._siblings

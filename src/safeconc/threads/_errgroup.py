@@ -2,6 +2,7 @@
 
 from _thread import get_ident
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context as ContextVars
 from contextvars import copy_context
 from functools import partial
@@ -222,20 +223,24 @@ class ErrGroup(Group[Siblings]):
         check()
         task: Task[R] = Task(self, fn, args, name)
         place = worker = None
-        with self._siblings.lock:
-            ended = self._siblings.ended
-            if not ended and self._slots.take():
-                self._started += 1
-                worker = self._crew.hire(task)
-            elif not ended:
-                place = Waiter(), task
-                self._join_line(place)
-        if ended:
-            self._siblings.refuse()
-        if place is not None:
-            worker = self._wait_for_slot(place)
-        if worker is not None:
-            self._crew.start(worker, self._undo_start)
+        try:
+            with self._siblings.lock:
+                ended = self._siblings.ended
+                if not ended and self._slots.take():
+                    self._started += 1
+                    worker = self._crew.hire(task)
+                elif not ended:
+                    place = Waiter(), task
+                    self._join_line(place)
+            if ended:
+                self._siblings.refuse()
+            if place is not None:
+                worker = self._wait_for_slot(place)
+            if worker is not None:
+                self._crew.start(worker, self._undo_start)
+        except BaseException:
+            self._crew.take_back(worker, self._undo_start)
+            raise
         return task
 
     def go_nowait(
@@ -244,15 +249,17 @@ class ErrGroup(Group[Siblings]):
         """Start a child as :meth:`go` does; :exc:`anyio.WouldBlock` if none is free."""
         self._check_call(fn)
         task: Task[R] = Task(self, fn, args, name)
-        with self._siblings.lock:
-            if self._siblings.ended:
-                raise self._siblings.refusal()
-            if not self._slots.take():
-                raise anyio.WouldBlock
-            self._started += 1
-            worker = self._crew.hire(task)
-        if worker is not None:
-            self._crew.start(worker, self._undo_start)
+        worker = None
+        try:
+            with self._siblings.lock:
+                self._take_slot_now()
+                self._started += 1
+                worker = self._crew.hire(task)
+            if worker is not None:
+                self._crew.start(worker, self._undo_start)
+        except BaseException:
+            self._crew.take_back(worker, self._undo_start)
+            raise
         return task
 
     def go_background(
@@ -266,17 +273,22 @@ class ErrGroup(Group[Siblings]):
         self._check_call(fn)
         check()
         task: Task[R] = Task(self, fn, args, name)
-        with self._siblings.lock:
-            ended = self._siblings.ended
-            worker = None
-            if not ended:
-                self._started += 1
-                self._background.add(task)
-                worker = self._crew.hire(task)
-        if ended:
-            self._siblings.refuse()
-        if worker is not None:
-            self._crew.start(worker, partial(self._undo_service, task))
+        undo = partial(self._undo_service, task)
+        worker = None
+        try:
+            with self._siblings.lock:
+                ended = self._siblings.ended
+                if not ended:
+                    self._started += 1
+                    self._background.add(task)
+                    worker = self._crew.hire(task)
+            if ended:
+                self._siblings.refuse()
+            if worker is not None:
+                self._crew.start(worker, undo)
+        except BaseException:
+            self._crew.take_back(worker, undo)
+            raise
         return task
 
     # The block
@@ -309,6 +321,13 @@ class ErrGroup(Group[Siblings]):
             self._siblings.refuse_unentered("start children")
         self._siblings.check_process()
 
+    def _take_slot_now(self) -> None:
+        """Take a slot without a wait; under the lock."""
+        if self._siblings.ended:
+            raise self._siblings.refusal()
+        if not self._slots.take():
+            raise anyio.WouldBlock
+
     def _join_line(self, place: _Place) -> None:
         """Take a place in the line for a slot, unless that would wait for ever."""
         holder = self._current_member()
@@ -329,6 +348,9 @@ class ErrGroup(Group[Siblings]):
         except (ContextCancelled, DeadlineExceeded):
             check()
             raise siblings.refusal() from None
+        except BaseException:
+            self._give_up(place)
+            raise
         if handed is _ENDED:
             siblings.refuse()
         worker = None
@@ -339,6 +361,16 @@ class ErrGroup(Group[Siblings]):
                     raise siblings.refusal()
                 worker = self._crew.hire(task)
         return worker
+
+    def _give_up(self, place: _Place) -> None:
+        """See that no slot goes to a caller that will not come, after a Ctrl-C."""
+        waiter, _ = place
+        with self._siblings.lock:
+            if not waiter._handed:
+                with suppress(KeyError):  # it has left already
+                    self._slots.leave(place)
+            elif waiter._value is _FREE:
+                self._undo_start()
 
     def _free_slot(self) -> _Place | None:
         """Give a slot back; return who has it now."""

@@ -30,6 +30,7 @@ class Source(Protocol):
     wake: Callable[[], object]
 
     def take_item(self, worker: Worker) -> tuple[int, Any] | None: ...
+    def is_cut_short(self) -> bool: ...
     def note(self, key: int, value: Any) -> bool: ...
     def note_failure(self, key: int, exc: BaseException) -> bool: ...
     def tell(self) -> None: ...
@@ -83,6 +84,9 @@ class Pump:
                 break
             self._start(*taken)
         if source.siblings.ended:
+            # With its hands full it has not asked whether there are more.
+            if not source.exhausted:
+                source.is_cut_short()
             return False
         return bool(self._pending or self._untold) or not source.exhausted
 

@@ -42,7 +42,10 @@ _ENDED: Any = object()
 """The block has ended before a result could be handed over."""
 
 _NOTHING: Any = object()
-"""The item has no result, since its call failed."""
+"""There is no result: the call of the item failed, or none was taken."""
+
+_NO_RESULTS = (_NOTHING, _ENDED, END)
+"""What a consumer may be left with in place of one."""
 
 
 class Run(Fan):
@@ -434,25 +437,43 @@ class Streamed(Run):
         """Wait for the next result; ``END`` after the last one."""
         check()
         siblings = self.siblings
-        result = waiter = None
-        with siblings.lock:
-            ended = siblings.ended
-            if ended:
-                result = _ENDED
-            elif self.window.is_ready():
-                result = self.window.take()
-                self.room_is_left()
-                self.check_end()
-            elif self.has_ended():
-                result = END
-            else:
-                waiter = Waiter()
-                self._consumers[waiter] = None
-        if waiter is not None:
-            result = siblings.wait(waiter, self._consumers.pop)
+        result, waiter = _NOTHING, None
+        try:
+            with siblings.lock:
+                ended = siblings.ended
+                if ended:
+                    result = _ENDED
+                elif self.window.is_ready():
+                    result = self.window.take()
+                    self.room_is_left()
+                    self.check_end()
+                elif self.has_ended():
+                    result = END
+                else:
+                    waiter = Waiter()
+                    self._consumers[waiter] = None
+            if waiter is not None:
+                result = siblings.wait(waiter, self._consumers.pop)
+        except BaseException:
+            self._abandon(result, waiter)
+            raise
         if result is _ENDED:
             siblings.refuse()
         return result
+
+    def _abandon(self, result: Any, waiter: Waiter | None) -> None:
+        """See that no result goes to a consumer that will not come, after a Ctrl-C."""
+        with self.siblings.lock:
+            if waiter is not None:
+                self._consumers.pop(waiter, None)
+                if waiter._handed:
+                    result = waiter._value
+            if self.siblings.over or any(result is each for each in _NO_RESULTS):
+                return
+            if self._consumers:
+                self._consumers.popitem(last=False)[0].hand(result)
+            else:
+                self.window.put_back(result)
 
 
 def _nothing() -> None:
