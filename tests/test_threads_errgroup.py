@@ -608,6 +608,25 @@ def test_interrupt_while_a_thread_is_started(
 
 
 @starts
+def test_interrupt_while_a_worker_is_chosen(
+    monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """There is one, and nobody to start it: it is not waited for."""
+    hire = Crew.hire
+
+    def interrupt(self: Crew, job: Any = None) -> None:
+        hire(self, job)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Crew, "hire", interrupt)
+    with pytest.raises(KeyboardInterrupt), ErrGroup(limit=1) as group:
+        getattr(group, method)(sleep_forever)
+
+    assert group._siblings.workers == {}
+    assert group.statistics().running == group.statistics().background == 0
+
+
+@starts
 def test_thread_that_was_never_started_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
