@@ -1,6 +1,6 @@
 """Channel and Ticker of threads when everything happens at once.
 
-``SAFECONC_TEST_RACES`` says how many rounds; CI has a leg with very many.
+``SAFECONC_TEST_RACES`` says how many rounds; see tests/races.py.
 """
 
 import time

@@ -1,6 +1,6 @@
 """ErrGroup and FanOut of threads when everything happens at once.
 
-``SAFECONC_TEST_RACES`` says how many rounds.
+``SAFECONC_TEST_RACES`` says how many rounds; see tests/races.py.
 """
 
 import threading
