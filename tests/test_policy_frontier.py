@@ -1,6 +1,8 @@
 """The frontier, against a model that is simple enough to be right."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from random import Random
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from safeconc._policy._frontier import (
     IN_A_ROW,
     NOTHING,
     PAUSE,
+    USED_UP,
     Frontier,
     FrontierFull,
     Lazy,
@@ -552,3 +555,75 @@ test_frontier_agrees_with_the_model = _Machine.TestCase
 test_frontier_agrees_with_the_model.settings = settings(
     max_examples=60, stateful_step_count=40, deadline=None
 )
+
+
+# In steps
+
+
+@given(
+    orders,
+    st.lists(st.none() | st.lists(st.integers(), max_size=3), max_size=6),
+    st.randoms(use_true_random=False),
+)
+def test_what_is_in_hand_is_nobody_elses(
+    order: Order, entries: list[list[int] | None], random: Random
+) -> None:
+    """Others get what comes after it, and in the end each item has come once."""
+    frontier: Frontier[Any] = Frontier(order=order)
+    for number, items in enumerate(entries):
+        if items is None:
+            submit(frontier, number)
+        else:
+            submit_lazy(frontier, items)
+    first = -1 if order == "depth" else 0
+    hands: list[Lazy[Any]] = []
+    taken: list[Any] = []
+    while frontier.waiting:
+        free = [entry for entry in frontier.waiting if entry not in hands]
+        assert frontier.has_free() == bool(free)
+        if hands and (not free or random.random() < 0.5):
+            hand = hands.pop(random.randrange(len(hands)))
+            if (item := hand.next()) is USED_UP:
+                frontier.drop(hand)
+            else:
+                taken.append(item)
+                frontier.lay_back(hand)
+            continue
+        entry: Any = frontier.pick()
+        assert entry == free[first]
+        if isinstance(entry, Lazy):
+            hands.append(entry)  # pyright: ignore[reportUnknownArgumentType]
+        else:
+            taken.append(entry)
+
+    assert frontier.pick() is NOTHING
+    assert Counter(taken) == Counter(
+        each
+        for number, items in enumerate(entries)
+        for each in ([("job", 0, number)] if items is None else items)
+    )
+
+
+def test_what_comes_to_its_turn_too_late_is_asked_nothing() -> None:
+    """It is still in hand, to be closed and dropped."""
+    frontier: Frontier[Any] = Frontier(max_jobs=0)
+    submit_lazy(frontier, [1, 2])
+
+    entry: Any = frontier.pick()
+    assert entry.next() is USED_UP
+    assert frontier.over_budget == 1
+    frontier.drop(entry)
+    assert not frontier.waiting
+
+
+def test_an_iterable_in_hand_may_have_been_cleared_away() -> None:
+    """Whoever has it lays it back, and nothing is miscounted."""
+    frontier: Frontier[Any] = Frontier()
+    submit_lazy(frontier, [1])
+    entry: Any = frontier.pick()
+    assert frontier.clear() == [entry]
+    submit(frontier, 2)
+
+    frontier.drop(entry)
+    assert frontier.has_free()
+    assert list(drain(frontier)) == [("job", 0, 2)]
