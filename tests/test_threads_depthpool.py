@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from safeconc import Context, ContextCancelled, DeadlineExceeded, check, current_context
 from safeconc._policy._frontier import Order
+from safeconc._policy._visits import END
 from safeconc.threads import (
     DepthPool,
     ErrGroup,
@@ -416,16 +417,50 @@ def test_an_end_that_every_worker_sees_is_told() -> None:
             crawl(page, iter(range(1000)), max_depth=0, limit=2)
 
 
-def test_a_job_that_heeded_the_end_of_the_context_is_missed() -> None:
-    """Even if it was the last one, and nothing is left when the owner looks."""
-    with Context() as outer:
+@pytest.mark.parametrize("heeds", [True, False])
+def test_what_the_end_of_the_context_left_undone_is_told(heeds: bool) -> None:
+    """A job that heeded it, or one that never began, though the body sees nothing."""
 
-        def page(job: Job[int]) -> None:
-            outer.cancel()
+    def page(job: Job[int]) -> None:
+        outer.cancel()
+        if heeds:
             check()
 
-        with pytest.raises(ContextCancelled):
-            crawl(page, [1], max_depth=0, limit=1)
+    pool: DepthPool[int, None]
+    with pytest.raises(ContextCancelled), Context() as outer:
+        with DepthPool(page, max_depth=0, limit=1) as pool:
+            pool.submit_from([1] if heeds else [1, 2])
+            while pool._tree.siblings.workers:
+                time.sleep(0)
+        pytest.fail("left the block")
+
+
+def test_a_consumer_that_is_late_to_see_the_end_is_told_no_other() -> None:
+    """One visit is missing, though no job is left when the last one returns."""
+    first_is_over = threading.Event()
+    told: list[object] = []
+
+    class Late:
+        def hand(self, value: object = None) -> None:
+            told.append(value)
+
+    def page(job: Job[int]) -> None:
+        if job.item == 1:
+            outer.cancel()
+            check()
+        first_is_over.wait()
+
+    with pytest.raises(ContextCancelled), Context() as outer:
+        with DepthPool(page, max_depth=0, limit=2) as pool:
+            pool.submit_from([1, 2])
+            pool._tree.visits.consumers[Late()] = "a thread"
+            while pool.statistics().running != 1 or not outer.done:
+                time.sleep(0)
+            first_is_over.set()
+            while pool._tree.siblings.workers:
+                time.sleep(0)
+
+    assert [value for value in told if value == (END, 0)] == []
 
 
 def test_a_deadline_ends_it() -> None:
