@@ -24,6 +24,7 @@ from safeconc.threads import (
     crawl,
 )
 from safeconc.threads import _siblings as siblings
+from tests.test_depthpool_end_promises import counts_references
 from tests.test_depthpool_model import Site, Walk, bounds, key_of, keys, orders, sites
 from tests.together import collect, in_thread, interrupted, repeated, run_together
 from tests.worlds import blocking
@@ -722,6 +723,7 @@ def test_race_of_a_cancel_and_the_last_visit() -> None:
     assert result == [8]
 
 
+@counts_references
 @repeated
 def test_race_of_who_lets_go_and_who_waits() -> None:
     """The one that waits is told the end, whichever comes first."""
@@ -730,17 +732,7 @@ def test_race_of_who_lets_go_and_who_waits() -> None:
         visits = [iter(pool)]
         in_thread(lambda: next(visits[0]))
 
-        def let_go() -> None:
-            visits.clear()
-            collect_if_needed()
-
         seen: list[Visit[int, int]] = []
-        run_together(let_go, lambda: seen.extend(pool))
+        run_together(visits.clear, lambda: seen.extend(pool))
 
     assert seen == []
-
-
-def collect_if_needed() -> None:
-    """Have PyPy let go, which does not count references."""
-    if not hasattr(gc, "freeze"):
-        gc.collect()
