@@ -135,7 +135,7 @@ def suite(run: Run, marks: str, options: Sequence[str] = ()) -> None:
 
     The figure is the difference per test, between the fastest run of either kind.
     """
-    with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
+    with tempfile.TemporaryDirectory() as folder:
         plain = partial(spent, Path(folder), SUITE.format(mark="", n=run.n))
         checked = partial(
             spent, Path(folder), SUITE.format(mark=marks, n=run.n), options
@@ -154,10 +154,11 @@ def spent(folder: Path, source: str, options: Sequence[str] = ()) -> float:
     test.write_text(source)
     gc.collect()
     start = time.perf_counter()
-    if pytest.main(
-        ["-qq", "-Wignore", str(folder), f"--rootdir={folder}", *PLUGINS, *options]
-    ):
-        raise RuntimeError(source)
+    where = (str(folder), f"--rootdir={folder}")
+    with redirect_stdout(io.StringIO()) as out:
+        failed = pytest.main(["-qq", "-Wignore", *where, *PLUGINS, *options])
+    if failed:
+        raise RuntimeError(out.getvalue())
     seconds = time.perf_counter() - start
     del sys.modules[test.stem]
     return seconds
