@@ -278,7 +278,8 @@ class _Blocking:
             yield row
             # A feed that was dropped half read has no reader, whenever it is collected.
             self._reading.add(reader)
-            over.wait(CALL / 40)
+            # Without haste once the caller is gone: it is there that counts.
+            over.wait(CALL / 40 if row < LATE else CALL)
             self._reading.remove(reader)
 
     def _pause(self, *_: object) -> None:
