@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from safeconc import Context, ContextCancelled, DeadlineExceeded, check, current_context
 from safeconc._policy._frontier import Order
-from safeconc._policy._visits import END
+from safeconc._policy._visits import ENDED
 from safeconc.threads import (
     DepthPool,
     ErrGroup,
@@ -430,15 +430,18 @@ def test_what_the_end_of_the_context_left_undone_is_told(heeds: bool) -> None:
     pool: DepthPool[int, None]
     with pytest.raises(ContextCancelled), Context() as outer:
         with DepthPool(page, max_depth=0, limit=1) as pool:
-            pool.submit_from([1] if heeds else [1, 2])
+            if heeds:
+                pool.submit(1)
+            else:
+                pool.submit_from([1, 2])
             while pool._tree.siblings.workers:
                 time.sleep(0)
         pytest.fail("left the block")
 
 
 def test_a_consumer_that_is_late_to_see_the_end_is_told_no_other() -> None:
-    """One visit is missing, though no job is left when the last one returns."""
-    first_is_over = threading.Event()
+    """A visit is missing, though nobody works on anything when another one looks."""
+    in_hand = threading.Event()
     told: list[object] = []
 
     class Late:
@@ -447,21 +450,23 @@ def test_a_consumer_that_is_late_to_see_the_end_is_told_no_other() -> None:
 
     def page(job: Job[int]) -> None:
         if job.item == 1:
+            in_hand.wait()
             outer.cancel()
             check()
-        first_is_over.wait()
 
     with pytest.raises(ContextCancelled), Context() as outer:
         with DepthPool(page, max_depth=0, limit=2) as pool:
-            pool.submit_from([1, 2])
+            pool.submit(1)
+            pool.submit(2)
+            visits = iter(pool)
+            assert next(visits).item == 2
             pool._tree.visits.consumers[Late()] = "a thread"
-            while pool.statistics().running != 1 or not outer.done:
+            in_hand.set()
+            while pool.statistics().running:
                 time.sleep(0)
-            first_is_over.set()
-            while pool._tree.siblings.workers:
-                time.sleep(0)
+            next(visits)
 
-    assert [value for value in told if value == (END, 0)] == []
+    assert told == [(ENDED, 0)]
 
 
 def test_a_deadline_ends_it() -> None:
