@@ -211,7 +211,10 @@ BENCHMARK = Benchmark(
     "leak_census",
     scenarios=tuple(map(sized, (1_000, 10_000, 100_000))),
     targets=(
-        # The plain form takes 2.2 us per task where ours is to take 2.5.
+        # In µs per task; what that is worth depends on the machine, hence also the
+        # ratio to the plain form, which took 2.2 µs where 2.5 was asked for.
+        Target("10000-tasks", CENSUS, at_most=2.5),
+        Target("100000-tasks", CENSUS, at_most=2.5),
         Target("10000-tasks", CENSUS, (BY_HAND,), at_most=1.15),
         Target("100000-tasks", CENSUS, (BY_HAND,), at_most=1.15),
     ),

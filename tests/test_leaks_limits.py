@@ -99,7 +99,7 @@ async def test_failed_task_that_is_kept_is_told() -> None:
 
     task = asyncio.create_task(fail(), name="kept")
     await asyncio.wait([task])
-    tasks = Tasks(Stacks(), {})
+    tasks = Tasks(Stacks(), {}, {})
     assert list(tasks.asyncio([ref(task)])) == []
     [lost] = tasks.lost
 
@@ -113,7 +113,7 @@ async def test_crowd_of_a_known_place_is_not_worked_out_again() -> None:
     """What one look has found serves the next slice."""
     first, second = (asyncio.create_task(anyio.sleep_forever()) for _ in range(2))
     await anyio.wait_all_tasks_blocked()
-    tasks = Tasks(Stacks(), {})
+    tasks = Tasks(Stacks(), {}, {})
     [one] = tasks.asyncio([ref(first)])
     [other] = tasks.asyncio([ref(second)])
     first.cancel()
@@ -127,7 +127,7 @@ async def test_running_task_that_has_gone_on_is_told_by_its_coroutine() -> None:
     """Its thread is not where it was."""
     task = asyncio.current_task()
     assert task is not None
-    [crowd] = Tasks(Stacks(), {}).asyncio([ref(task)])
+    [crowd] = Tasks(Stacks(), {}, {}).asyncio([ref(task)])
 
     assert crowd.sample.state == "running"
 
@@ -186,7 +186,7 @@ def test_what_changes_all_the_time_is_given_up() -> None:
         def __iter__(self) -> Iterator[object]:
             raise RuntimeError
 
-    assert _private._copied(Changing()) == []
+    assert _private.copied(Changing()) == []
 
 
 # Origins

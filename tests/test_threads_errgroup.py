@@ -13,11 +13,11 @@ from safeconc import (
     Context,
     ContextCancelled,
     DeadlineExceeded,
+    _block,
     check,
     current_context,
 )
 from safeconc.threads import ErrGroup, Task
-from safeconc.threads import _siblings as siblings
 from safeconc.threads._crew import Crew
 from safeconc.threads._siblings import Siblings
 from safeconc.threads._waiter import Waiter
@@ -783,7 +783,7 @@ def test_block_in_the_child_of_a_fork_takes_no_lock(
     with pytest.raises(LookupError), group:
         group.go(abs, -1)
         workers.extend(group._siblings.workers)
-        monkeypatch.setattr(siblings, "getpid", lambda: -1)
+        monkeypatch.setattr(_block, "getpid", lambda: -1)
         with pytest.raises(RuntimeError, match="was left behind"):
             group.go(abs, -1)
         group._siblings.lock.acquire()

@@ -6,7 +6,7 @@ Layers, lowest first; a module imports only what stands before it::
     _loop  _limit  _waiter          what we need of an event loop
     _frames  _parker  _stuck        and what of a thread
     _callables                      what is to be called
-    _registration                   what is called at an end
+    _registration  _site            what is called at an end, and who calls us
     _context                        a deadline and a cause
     _block  _child                  members that fail together
     _siblings                       the same for tasks

@@ -5,14 +5,20 @@ stop, and how the owner waits for them, is the affair of whoever inherits.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import Context as ContextVars
 from contextvars import copy_context
-from typing import ClassVar, NoReturn, cast, final
+from os import getpid
+from typing import ClassVar, Final, NoReturn, TypeAlias, cast, final
+from weakref import ReferenceType, ref
 
 from safeconc._context import Context, ambient
 from safeconc._policy._endings import CANCELLED, End
 from safeconc._policy._failures import Failures, Mode
+from safeconc._site import Site, user_of_this
+
+Members: TypeAlias = Iterable[tuple[object, Site]]
+"""Tasks or threads, and where each was asked for."""
 
 
 class Block(ABC):
@@ -28,7 +34,30 @@ class Block(ABC):
         self.context = Context(name=self.name)
         self.over = False
         self.on_over: Callable[[], None]  # what else to do when nothing may start
+        self.members: Callable[[], Members] = tuple  # who works in it, for a census
         self._quiet: End | None = None
+        self._process = 0
+
+    made: Site
+    """Where the block begins."""
+
+    host: Callable[[], object]
+    """Returns the task or the thread that has entered it, while that is kept."""
+
+    def enter(self, host: object) -> None:
+        """Have the block be known as open, until it is left or nobody keeps it."""
+        self.made = user_of_this()
+        self.host = ref(host)
+        self._process = getpid()
+        OPEN.add(ref(self, OPEN.discard))
+
+    def left(self) -> None:
+        """Have it be open no more."""
+        OPEN.discard(ref(self))
+
+    def is_inherited(self) -> bool:
+        """Tell whether a fork has brought it here, without those who work in it."""
+        return getpid() != self._process
 
     @property
     def ended(self) -> bool:
@@ -104,6 +133,10 @@ class Block(ABC):
         # Before it takes effect: afterwards the block may be gone already.
         self._quiet = self._quiet or ending
         return self.context._finish(ending)
+
+
+OPEN: Final[set[ReferenceType[Block]]] = set()
+"""The blocks that have been entered and not left."""
 
 
 @final

@@ -10,6 +10,7 @@ import anyio
 from safeconc._block import Block
 from safeconc._context import Context
 from safeconc._policy._slots import Slots
+from safeconc._site import Site
 
 B = TypeVar("B", bound=Block)
 R_co = TypeVar("R_co", covariant=True)
@@ -80,13 +81,22 @@ class Group(ABC, Generic[B]):
 class Child(ABC, Generic[R_co]):
     """A child of a group: how it ended, once it has."""
 
-    __slots__ = ("__weakref__", "_cancelled", "_done", "_error", "_name", "_value")
+    __slots__ = (
+        "__weakref__",
+        "_cancelled",
+        "_done",
+        "_error",
+        "_made",
+        "_name",
+        "_value",
+    )
 
     WAITING: ClassVar[str]
     """How one waits for its end."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, made: Site) -> None:
         self._name = name
+        self._made = made  # where somebody has asked for it
         self._done = False
         self._cancelled = False
         self._value: R_co | None = None

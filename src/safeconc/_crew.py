@@ -20,6 +20,7 @@ from typing import Any, Protocol, final
 import anyio
 from anyio.lowlevel import checkpoint
 
+from safeconc._block import Members
 from safeconc._loop import BUDGET, Bell
 from safeconc._siblings import Siblings, cancelling_of, raise_fatal
 
@@ -307,6 +308,17 @@ class Crew:
     def jobs(self) -> list[Key]:
         """Return the jobs under way, for those sources that note them."""
         return [worker.job for worker in self._workers.values()]
+
+    def at_work(self) -> Iterator[tuple[object, Key]]:
+        """Yield the tasks of those that are at a job, and the job."""
+        for task, worker in self._workers.copy().items():
+            if (job := worker.job) is not None:
+                yield task, job
+
+    def members(self) -> Members:
+        """Yield all, where the block itself has asked for them."""
+        made = self._siblings.made
+        return ((task, made) for task in self._workers.copy())
 
     def current(self) -> Worker | None:
         """Return the worker that is the calling task, if one is."""

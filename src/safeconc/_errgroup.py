@@ -20,6 +20,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 from typing_extensions import override
 
+from safeconc._block import Members
 from safeconc._callables import name_of
 from safeconc._child import (
     Child,
@@ -38,6 +39,7 @@ from safeconc._siblings import (
     cancelling_of,
     check_function,
 )
+from safeconc._site import Site, caller_of
 from safeconc._waiter import Waiter
 
 R = TypeVar("R")
@@ -70,8 +72,8 @@ class Task(Child[R_co]):
 
     WAITING: ClassVar[str] = "'await' the task"
 
-    def __init__(self, group: "ErrGroup", name: str) -> None:
-        super().__init__(name)
+    def __init__(self, group: "ErrGroup", name: str, made: Site) -> None:
+        super().__init__(name, made)
         self._group = group
         self._awaiters: dict[Waiter, None] | None = None
         self._runner: _Cancellable | None = None
@@ -155,6 +157,7 @@ class ErrGroup(Group[Siblings]):
         self._siblings.on_over = self._on_over
         self._siblings.find_lost = self._find_lost
         self._siblings.is_done = self._is_done
+        self._siblings.members = self._who_works
         self._crew: Crew | None = None
         self._children = _Children(self)
         if reuse:
@@ -222,7 +225,7 @@ class ErrGroup(Group[Siblings]):
             await self._siblings.refuse()
         variables = self._siblings.contextvars()
         coroutine = as_coroutine(fn, variables.run(fn, *args))
-        task: Task[R] = Task(self, name or name_of(fn))
+        task: Task[R] = Task(self, name or name_of(fn), caller_of(1))
         self._background.add(task)
         self._started += 1
         self._spawn(task, variables, coroutine)
@@ -297,13 +300,20 @@ class ErrGroup(Group[Siblings]):
             return job
         return self._members.get(self._siblings.loop.current_task())
 
+    def _who_works(self) -> Members:
+        if self._crew is not None:
+            for task, child in self._crew.at_work():
+                yield task, child._made
+        for task, child in self._members.copy().items():
+            yield task, child._made
+
     def _start_in_slot(
         self, fn: Callable[..., Awaitable[R]], args: tuple[Any, ...], name: str | None
     ) -> Task[R]:
         try:
             variables = self._siblings.adopted(copy_context())
             coroutine = as_coroutine(fn, variables.run(fn, *args))
-            task: Task[R] = Task(self, name or name_of(fn))
+            task: Task[R] = Task(self, name or name_of(fn), caller_of(2))
             if self._crew is None:
                 self._spawn(task, variables, coroutine)
             else:

@@ -110,6 +110,7 @@ class Run(Fan):
             self.results(),
             None if math.isinf(self.limit) else int(self.limit),
         )
+        self.siblings.members = self.crew.members
 
     def begin(self) -> None:
         """Start, inside the block."""

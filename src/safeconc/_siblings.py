@@ -51,6 +51,7 @@ class Siblings(Block):
         self._cancelling = cancelling_of(host)
         self._cancelling_before = self._cancelling()
         self.context._on_delivery(self.close)
+        self.enter(host)
         return self
 
     def is_stopped(self) -> bool:
@@ -164,7 +165,8 @@ class Siblings(Block):
             self.close()
             # These lead back to us: without them the end is the end, and no
             # pass of the collector is needed.
-            del self.on_over, self.find_lost, self.is_done
+            del self.on_over, self.find_lost, self.is_done, self.members
+            self.left()
             self.context._on_delivery(None)
         failure = self.failures.outcome()
         if failure is None:

@@ -59,6 +59,7 @@ class Tree(Walk):
         self.siblings.find_lost = self._find_lost
         self.siblings.is_done = self.is_done
         self.crew = Crew(self.siblings, self, self, self.limit)
+        self.siblings.members = self.crew.members
         self._thread: int | None = None
         self._open_in: int | None = None
         self._untouched: object = None

@@ -205,9 +205,10 @@ _BY_KIND = {
         "docs/errgroup.md",
     ),
     "primitive": Advice(
-        "its block was never left, or it was never closed",
-        "use it as 'async with' or 'with' only",
-        "docs/index.md",
+        "somebody has called __aenter__ or __enter__ by hand, and nobody leaves it",
+        "use it as 'async with' or 'with' only, or by an AsyncExitStack that the same "
+        "task closes",
+        "docs/leaks.md",
     ),
 }
 

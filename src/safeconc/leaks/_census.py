@@ -17,12 +17,13 @@ from weakref import ref
 from safeconc._frames import can_walk
 from safeconc.leaks import _private
 from safeconc.leaks._ask import ask
+from safeconc.leaks._blocks import Blocks
 from safeconc.leaks._crowd import Crowd, Crowds
 from safeconc.leaks._model import NOWHERE, Entry, RawFrame, Snapshot, Stack
 from safeconc.leaks._origins import threads
 from safeconc.leaks._own import own
 from safeconc.leaks._processes import children, command_of, is_zombie
-from safeconc.leaks._stacks import Stacks, held_generators
+from safeconc.leaks._stacks import Stacks, held_generators, with_callers
 from safeconc.leaks._tasks import Mark, Tasks
 from safeconc.leaks._whereabouts import Whereabouts
 
@@ -38,8 +39,9 @@ def snapshot() -> Snapshot:
     """Take a census: all that is alive now, whoever made it.
 
     It sees the tasks of asyncio and trio in every thread whose loop runs Python code
-    that can be recognised, and threads, timers, async generators, executors and child
-    processes. What it cannot see it says in :attr:`Snapshot.notes`.
+    that can be recognised, and threads, timers, async generators, executors, child
+    processes, and blocks of ours that nobody can leave any more. What it cannot see it
+    says in :attr:`Snapshot.notes`.
     """
     census = Census()
     entries = Crowds(census.crowds())
@@ -65,7 +67,8 @@ class Census:
         self._known = known
         self._stacks = Stacks()
         self._threads = Whereabouts(self._stacks)
-        self._tasks = Tasks(self._stacks, self._threads.frames)
+        self._blocks = Blocks(self._stacks)
+        self._tasks = Tasks(self._stacks, self._threads.frames, self._blocks.made)
         self._loops = dict.fromkeys(loops, 0)
         self._trios: dict[int, Any] = {}
         self._executors: dict[int, Executor] = {}
@@ -89,6 +92,7 @@ class Census:
             if not _private.is_idle(self._threads.places(thread.ident or 0)):
                 marks.add(ref(thread))
         marks.update(map(ref, self._executors.values()))
+        marks |= self._blocks.marks()
         marks.update(map(_pid, children() or ()))
         self._threads.forget()
         return marks
@@ -195,11 +199,13 @@ class Census:
         for runner in self._trios.values():
             yield from self._async_generators(runner)
         yield from self._open_executors()
+        yield from self._blocks.left_open(self._known)
         yield from self._processes()
 
     def _scan(self) -> None:
         """Find out what the threads are there for."""
         self._threads.look()
+        self._blocks.look()
         for ident, inner in self._threads.frames.items():
             if ident == get_ident() and _is_at_rest():
                 continue
@@ -263,6 +269,7 @@ class Census:
             if _private.is_pooled(self._threads.places(ident)):
                 # Of a pool it serves many, and was made for the first of them.
                 created, owner = NOWHERE, None
+            created = with_callers(self._blocks.made.get(mark), created)
             yield Entry(
                 "thread",
                 thread.name,

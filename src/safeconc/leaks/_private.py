@@ -90,7 +90,7 @@ def trio_run_of(frame: FrameType) -> Any:
 def trio_tasks(runner: Any) -> list[Any] | None:
     """Return all tasks of a runner of trio."""
     tasks = getattr(runner, "tasks", None)
-    return None if tasks is None else _copied(tasks)
+    return None if tasks is None else copied(tasks)
 
 
 def is_cancelled(task: Any) -> bool:
@@ -111,7 +111,7 @@ def asyncio_marks() -> set[ref[asyncio.Task[Any]]] | None:
     if references is None:
         return None
     marks: set[ref[asyncio.Task[Any]]] = references.copy()
-    marks.update(map(ref, _copied(_EAGER)))
+    marks.update(map(ref, copied(_EAGER)))
     return marks
 
 
@@ -134,7 +134,7 @@ def timers(loop: object) -> list[Timer] | None:
     scheduled = getattr(loop, "_scheduled", None)
     if scheduled is None:
         return None
-    return list(_foreign_timers(_copied(scheduled)))
+    return list(_foreign_timers(copied(scheduled)))
 
 
 def _foreign_timers(handles: Iterable[asyncio.TimerHandle]) -> Iterator[Timer]:
@@ -154,7 +154,7 @@ def async_generators(holder: object) -> list[AsyncGenerator] | None:
     known = getattr(holder, "_asyncgens", None)
     if known is None:
         known = getattr(getattr(holder, "asyncgens", None), "alive", None)
-    return None if known is None else _copied(known)
+    return None if known is None else copied(known)
 
 
 def default_executor(loop: object) -> object:
@@ -201,7 +201,7 @@ def _open(reference: Callable[[], Any] | None) -> Executor | None:
     return None if over or getattr(executor, "_shutdown_thread", False) else executor
 
 
-def _copied(items: Any) -> list[Any]:
+def copied(items: Any) -> list[Any]:
     """Copy what another thread may change meanwhile."""
     for _ in range(1000):
         try:

@@ -12,6 +12,7 @@ from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import Any, TypeAlias, final
 
 from safeconc._crew import driven
+from safeconc._site import Site, line_of
 from safeconc.leaks._model import NOWHERE, Named, RawFrame, Stack
 
 DEEPEST = 200
@@ -34,6 +35,7 @@ class Stacks:
     def __init__(self) -> None:
         self._known: dict[tuple[int, ...], Stack] = {}
         self._origins: dict[Origin, Stack] = {}
+        self._sites: dict[tuple[int, int], Stack] = {}
 
     def of(self, awaited: object) -> Stack:
         """Return where a coroutine is, or whatever else a task awaits."""
@@ -67,6 +69,16 @@ class Stacks:
             )
         return stack
 
+    def of_site(self, site: Site) -> Stack:
+        """Return the one call where something of ours was asked for."""
+        code, instruction = site
+        key = id(code), instruction
+        stack = self._sites.get(key)
+        if stack is None:
+            # As below, it keeps the function.
+            stack = self._sites[key] = Stack([RawFrame(code, line_of(site))])
+        return stack
+
     def _shared(self, key: tuple[int, ...], frames: list[FrameType]) -> Stack:
         stack = self._known.get(key)
         if stack is None:
@@ -76,6 +88,21 @@ class Stacks:
                 for frame in reversed(frames[-DEEPEST:])
             )
         return stack
+
+
+def with_callers(site: Stack | None, origin: Stack) -> Stack:
+    """Return where a thing was made: our own note, and who called there, if known.
+
+    :param site: what we have noted, one call; None if the thing is not of ours.
+    :param origin: what the interpreter or :func:`install` has noted.
+    """
+    if site is None:
+        return origin
+    code, line = site[0]
+    for index, call in enumerate(origin):
+        if (call.line, call.code.co_filename) == (line, code.co_filename):
+            return Stack((*site, *origin[index + 1 :]))
+    return site  # a worker, noted when it was made, for an earlier job
 
 
 def trace(awaited: object, place: tuple[Any, ...]) -> tuple[Any, ...]:

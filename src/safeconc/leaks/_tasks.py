@@ -1,7 +1,7 @@
 """The tasks of all event loops: which of them are alike, and what they are doing."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import FrameType
 from typing import Any, TypeAlias, final
 from weakref import ref
@@ -12,7 +12,7 @@ from safeconc.leaks._lost import lost_entry
 from safeconc.leaks._model import Entry, RawFrame, Stack
 from safeconc.leaks._origins import contextvars_of, owner
 from safeconc.leaks._own import own
-from safeconc.leaks._stacks import Stacks, trace
+from safeconc.leaks._stacks import Stacks, trace, with_callers
 
 Mark: TypeAlias = ref[Any]
 """By what a task is known again."""
@@ -31,10 +31,17 @@ class Tasks:
     :param stacks: who works out stacks.
     :param frames: the innermost frame of each thread: somewhere above is a task that
         runs.
+    :param made: where members of blocks of ours were asked for.
     """
 
-    def __init__(self, stacks: Stacks, frames: dict[int, FrameType]) -> None:
+    def __init__(
+        self,
+        stacks: Stacks,
+        frames: dict[int, FrameType],
+        made: Mapping[Mark, Stack],
+    ) -> None:
         self._stacks = stacks
+        self._made = made
         self._frames = frames
         self._samples: dict[tuple[Any, ...], Entry] = {}
         self.lost: list[Entry] = []
@@ -44,7 +51,7 @@ class Tasks:
         """Return the living ones among tasks of asyncio, like with like."""
         # A hundred thousand may come by here, hence no call that is not needed.
         crowds: dict[tuple[Any, ...], Crowd] = {}
-        owned, watched = owner.used, bool(own)
+        owned, watched, made = owner.used, bool(own), self._made
         task: asyncio.Task[Any] | None
         for mark in marks:
             task = mark()
@@ -60,6 +67,7 @@ class Tasks:
                 (
                     task.cancelling(),
                     getattr(coroutine, "cr_origin", None),
+                    made.get(mark) if made else None,
                     owner.of(contextvars_of(task)) if owned else None,
                     task.get_loop(),
                 ),
@@ -84,6 +92,7 @@ class Tasks:
                 (
                     _private.is_cancelled(task),
                     getattr(coroutine, "cr_origin", None),
+                    self._made.get(mark),
                     owner.of(task.context),
                     None,
                 ),
@@ -106,7 +115,7 @@ class Tasks:
 
     def _sample(self, place: tuple[Any, ...], coroutine: Any) -> Entry:
         """Work out what all have in common who are at a place."""
-        cancelled, origin, owner, loop, *frames = place
+        cancelled, origin, site, owner, loop, *frames = place
         state, stack = "waiting", self._stacks.of(coroutine)
         if len(frames) <= _ONE_FRAME and getattr(coroutine, "cr_running", False):
             state, stack = "running", self._running(coroutine)
@@ -116,7 +125,8 @@ class Tasks:
             state = "cancelling"
         elif getattr(coroutine, "cr_await", coroutine) is None:
             state = "not started"
-        return Entry("task", "", state, stack, self._stacks.of_origin(origin), owner)
+        created = with_callers(site, self._stacks.of_origin(origin))
+        return Entry("task", "", state, stack, created, owner)
 
     def _running(self, coroutine: Any) -> Stack:
         """Return where a task is that runs: on top of its thread's stack."""

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self, TypeAlias, TypeVar, TypeVarTuple, final
 import anyio
 from typing_extensions import override
 
-from safeconc._block import without
+from safeconc._block import Members, without
 from safeconc._callables import check_blocking, check_returned, name_of
 from safeconc._child import Child, Group, circle_error
 from safeconc._context import (
@@ -25,6 +25,7 @@ from safeconc._context import (
 from safeconc._limit import check_limit
 from safeconc._policy._failures import Mode
 from safeconc._policy._slots import Slots
+from safeconc._site import caller_of
 from safeconc.threads._crew import Crew
 from safeconc.threads._siblings import Siblings
 from safeconc.threads._waiter import ADVICE, Waiter, refuse_task
@@ -54,7 +55,7 @@ class Task(Child[R_co]):
         args: tuple[Any, ...],
         name: str | None,
     ) -> None:
-        super().__init__(name or name_of(fn))
+        super().__init__(name or name_of(fn), caller_of(2))
         self._group = group
         self._context = Context(group.context, name=self._name)
         variables = copy_context()
@@ -194,6 +195,7 @@ class ErrGroup(Group[Siblings]):
         self._siblings = Siblings("ErrGroup", name, errors, grace)
         self._siblings.on_over = self._on_over
         self._siblings.is_done = self._is_done
+        self._siblings.members = self._who_works
         self._siblings.dismiss = self._dismiss
         self._siblings.on_lost = self._lose
         self._crew = Crew(self._siblings, self._work, None)
@@ -393,6 +395,11 @@ class ErrGroup(Group[Siblings]):
     def _undo_service(self, task: Task[Any]) -> None:
         self._started -= 1
         self._background.remove(task)
+
+    def _who_works(self) -> Members:
+        for worker in self._siblings.workers.copy():
+            if (child := worker.job) is not None:
+                yield worker.thread, child._made
 
     def _current_member(self) -> Task[Any] | None:
         """Return the child that the calling thread runs, if it is one of ours."""

@@ -9,14 +9,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from math import inf
-from os import getpid
-from threading import Lock, Thread
+from threading import Lock, Thread, current_thread
 from types import TracebackType
 from typing import Any, ClassVar, NoReturn, Self, final
 
 from typing_extensions import override
 
-from safeconc._block import Block, raise_as_it_is
+from safeconc._block import Block, Members, raise_as_it_is
 from safeconc._context import (
     ContextCancelled,
     DeadlineExceeded,
@@ -79,6 +78,7 @@ class Siblings(Block):
         self.lock = Lock()
         self.workers: dict[Worker, None] = {}
         self.is_done = self._is_deserted  # whether there is nothing to wait for
+        self.members = self._who_works
         # What else to do when those who are waited for are done; when a worker will
         # never begin, under the lock; when all threads are gone.
         self.dismiss: Callable[[], object] = _nothing
@@ -87,21 +87,20 @@ class Siblings(Block):
         self.cut_short = False
         self._joiner = Parker()
         self._gone: list[Thread] = []
-        self._process = 0
         self._since = 0.0  # when the owner began to wait for those told to end
 
     def __enter__(self) -> Self:
         """Begin the block in the calling thread."""
         refuse_task()
         self.context.__enter__()
-        self._process = getpid()
+        self.enter(current_thread())
         return self
 
     # Members
 
     def check_process(self) -> None:
         """Refuse to start anything in a forked process, which has none of us."""
-        if getpid() != self._process:
+        if self.is_inherited():
             raise RuntimeError(
                 f"{self.label} was left behind in the process that has forked this "
                 "one, with its threads; make a new one"
@@ -181,7 +180,7 @@ class Siblings(Block):
         An error comes first, then an end that the context's parents caused. What we
         stopped ourselves is quiet.
         """
-        if getpid() != self._process:
+        if self.is_inherited():
             # The child of a fork has the calling thread only, and perhaps our lock as
             # a thread held it that is not here: there is nothing to wait for.
             self.context.__exit__(None, None, None)
@@ -189,6 +188,7 @@ class Siblings(Block):
         if exc is not None and self.without_cancellation(exc) is None:
             self.cut_short = True
         stuck = self._join(exc)
+        self.left()
         quiet = self.context.done and self.context._ending is self._quiet
         try:
             self.context.__exit__(None, None, None)
@@ -289,6 +289,9 @@ class Siblings(Block):
 
     def _is_settled(self) -> bool:
         return self.over or self.is_done()
+
+    def _who_works(self) -> Members:
+        return ((worker.thread, self.made) for worker in self.workers.copy())
 
     def _is_deserted(self) -> bool:
         return not self.workers
