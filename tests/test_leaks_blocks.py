@@ -86,8 +86,10 @@ async def test_child_knows_who_started_it(
 async def test_worker_knows_who_asked_for_what_it_does_now() -> None:
     """It was made for an earlier child, as the interpreter has noted."""
     with leaks.install(frames=32):
-        async with ErrGroup(limit=1, reuse=True) as group:
-            await (await group.go(anyio.lowlevel.checkpoint))
+        async with ErrGroup(limit=2, reuse=True) as group:
+            start = group.go_nowait
+            for task in [start(anyio.lowlevel.checkpoint) for _ in range(2)]:
+                await task
             await child(group)
             await anyio.wait_all_tasks_blocked()
             [found] = those_in(waits)
@@ -153,7 +155,9 @@ def test_thread_of_a_group_knows_who_started_its_child() -> None:
         over.wait()
 
     with threads.ErrGroup(limit=None, name="group of threads") as group:
-        group.go(int).wait()
+        pair = threading.Barrier(2)
+        for task in [group.go(pair.wait), group.go(pair.wait)]:
+            task.wait()
         group.go(blocks)
         here.wait()
         found = [

@@ -8,7 +8,7 @@ function and how far it has come, and whoever wants to read of it asks
 import os
 import sys
 from pathlib import Path
-from types import CodeType, FrameType
+from types import CodeType
 from typing import TypeAlias
 
 Site: TypeAlias = tuple[CodeType, int]
@@ -29,15 +29,14 @@ def caller_of(depth: int) -> Site:
 
 def user_of_this() -> Site:
     """Return the innermost call that is not of this package."""
-    outermost = frame = sys._getframe(1)
-    step: FrameType | None = frame
-    while step is not None:
-        outermost = step
-        file = step.f_code.co_filename
-        if not file.startswith(_OURS) or file.startswith(_EXAMPLES):
-            break
-        step = step.f_back
-    return outermost.f_code, outermost.f_lasti
+    frame = sys._getframe(1)
+    while _is_ours(frame.f_code.co_filename) and frame.f_back is not None:
+        frame = frame.f_back
+    return frame.f_code, frame.f_lasti
+
+
+def _is_ours(file: str) -> bool:
+    return file.startswith(_OURS) and not file.startswith(_EXAMPLES)
 
 
 def line_of(site: Site) -> int:
