@@ -34,10 +34,20 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "instructions": {"granularity": "opcode", "strategy": "pct", "seed": 1},
 }
 
+_here = threading.local()
+
+
+def _thread_here() -> object:
+    """Return what stands for the calling thread: the scheduler's are bare ones."""
+    thread: object = vars(_here).setdefault("thread", object())
+    return thread
+
+
 _modelled: list[tuple[object, object]] = [
     (_thread.allocate_lock, _tool.Lock),
     (threading.Lock, _tool.Lock),
     (threading.Thread, _tool.Thread),
+    (threading.current_thread, _thread_here),
 ]
 
 
