@@ -379,7 +379,6 @@ class Streamed(Tree):
             elif not self._look_for_end():
                 waiter = Waiter()
                 visits.consumers[waiter] = consumer
-                worker = self.call()
         self.start(worker)
         if waiter is not None:
             visit, receipt = self._wait(waiter)
