@@ -12,7 +12,8 @@ Layers, lowest first; a module imports only from rows above its own::
     context  errgroup  fan_out    the benchmarks: one module, one BENCHMARK
     channel  crawl
     ticker  to_thread
-    threads_channel  threads_fan_out
+    threads_channel
+    threads_fan_out  threads_crawl
     threads_errgroup  cancel_latency
     leak_census  leak_check_clean
     leak_install  leak_report
