@@ -257,10 +257,31 @@ async def test_check_inside_a_block_is_content_with_it() -> None:
         pass
 
 
-async def test_find_inside_a_block_is_content_with_it() -> None:
-    """It is the caller's."""
-    async with ErrGroup(limit=None):
-        assert not [e for e in leaks.find().entries if e.kind == "primitive"]
+async def test_find_tells_of_the_blocks_of_its_caller() -> None:
+    """It is asked at the end, when all should have been left."""
+    async with ErrGroup(limit=None, name="around"):
+        found = leaks.find().entries
+
+    assert [each.name for each in found if each.kind == "primitive"] == ["around"]
+
+
+async def test_worker_at_rest_is_no_leak() -> None:
+    """It is there for the next job, and ends with its block."""
+    async with ErrGroup(limit=None, reuse=True, name="resting") as group:
+        await (await group.go(anyio.lowlevel.checkpoint))
+        async with leaks.check(grace=0):
+            await (await group.go(anyio.lowlevel.checkpoint))
+            assert group.statistics().started == 2
+        await anyio.wait_all_tasks_blocked()
+        found = leaks.find().entries
+
+    assert [(each.kind, each.name) for each in found] == [("primitive", "resting")]
+
+
+def test_thread_at_rest_is_no_leak() -> None:
+    """The same for those of a group that is used by many."""
+    with threads.ErrGroup(limit=None) as group, leaks.check():
+        group.go(int).wait()
 
 
 @pytest.mark.parametrize("failing", [False, True])

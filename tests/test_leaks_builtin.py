@@ -85,6 +85,32 @@ IDLE: dict[str, Record] = {
 }
 """Threads of pools that have nothing to do."""
 
+OURS: dict[str, Record] = {
+    "thread": (
+        "thread",
+        "ErrGroup: worker-1",
+        (
+            "safeconc._parker:Parker.park",
+            "safeconc.threads._worker:Worker.rest",
+            "safeconc.threads._errgroup:ErrGroup._work",
+            "safeconc.threads._crew:Crew._live",
+            "safeconc.threads._worker:Worker._run",
+            *_THREAD,
+        ),
+    ),
+    "task": (
+        "task",
+        "ErrGroup: worker",
+        (
+            "safeconc._crew:Crew._park",
+            "safeconc._crew:Crew._take_jobs",
+            "safeconc._crew:Crew._work",
+            "anyio._core._tasks:TaskHandle._run_coro",
+        ),
+    ),
+}
+"""Workers of our blocks, in a call in which nobody else's code runs."""
+
 RUNNERS: dict[str, Record] = {
     "anyio's tests": (
         "task",
@@ -374,7 +400,7 @@ SERVICES: dict[str, Record] = {
 }
 """What goes on as long as the process does."""
 
-RECORDS = IDLE | RUNNERS | SERVICES
+RECORDS = IDLE | OURS | RUNNERS | SERVICES
 ALL = pytest.mark.parametrize("record", RECORDS.values(), ids=RECORDS)
 
 

@@ -40,13 +40,13 @@ class Blocks:
         """Return marks of all."""
         return set(map(ref, _open()))
 
-    def left_open(self, known: AbstractSet[object]) -> Iterator[Entry]:
+    def left_open(self, known: AbstractSet[object], *, at_end: bool) -> Iterator[Entry]:
         """Yield those that nobody will leave: whoever has entered them is gone.
 
-        One of somebody who still runs is told by that. But whoever asks what is new
-        since *known*, at an end, should have left what was opened since.
+        One of somebody who still runs is told by that. But who asks *at_end*, when
+        nothing should be left, has left open what is his.
         """
-        caller = _caller() if known else ()
+        caller = _caller() if at_end else ()
         for block in _open():
             mark, host = ref(block), block.host()
             if mark not in known and (_has_ended(host) or host in caller):

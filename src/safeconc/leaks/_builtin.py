@@ -15,6 +15,7 @@ from typing import Final
 from safeconc.leaks._rules import Ignore
 
 _IDLE = "an idle thread of an executor; the executor itself is what one forgets"
+_OURS = "an idle worker of a block of ours; an open block itself is what one forgets"
 _RUNNER = "anyio's pytest plugin runs tests and fixtures in this task"
 _TRIO = "every trio program has this task"
 _XDIST = "pytest-xdist's worker, or its connection to the process that started it"
@@ -48,6 +49,7 @@ _THREADS: tuple[tuple[str | tuple[str, ...], str], ...] = (
         "pytest_rerunfailures.ServerStatusDB.run_connection",
         "pytest-rerunfailures listens here to one of its workers",
     ),
+    ("safeconc.threads._worker.Worker.rest", _OURS),
     ("_pydevd_bundle.pydevd_daemon_thread.PyDBDaemonThread.run", _DEBUGGER),
     (
         "tqdm._monitor.TMonitor.run",
@@ -99,6 +101,7 @@ _TASKS: tuple[tuple[str, str], ...] = (
         f"{_PYTEST_TRIO}.<locals>._bootstrap_fixtures_and_run_test",
         "pytest-trio runs a test and its fixtures under this task",
     ),
+    ("safeconc._crew.Crew._park", _OURS),
     ("trio._core._run.Runner.init", _TRIO),
     ("trio._core._entry_queue.EntryQueue.task", _TRIO),
     ("ipykernel.iostream.IOPubThread._run_event_pipe_gc", _KERNEL),

@@ -52,19 +52,21 @@ def snapshot() -> Snapshot:
 class Census:
     """One look around, to be taken once: entry by entry, or in crowds.
 
-    :param known: marks of what is of no interest; see :meth:`marks`.
+    :param known: marks of what is of no interest, see :meth:`marks`, where one asks
+        what is left at an end; None where one just looks.
     :param loops: loops of asyncio to look at though they do not run now.
     """
 
     def __init__(
         self,
-        known: AbstractSet[object] = frozenset(),
+        known: AbstractSet[object] | None = None,
         loops: Iterable[asyncio.AbstractEventLoop] = (),
     ) -> None:
         self.notes: list[str] = []
         """What could not be seen, once all has been."""
 
-        self._known = known
+        self._known = known or frozenset()
+        self._at_end = known is not None
         self._stacks = Stacks()
         self._threads = Whereabouts(self._stacks)
         self._blocks = Blocks(self._stacks)
@@ -199,7 +201,7 @@ class Census:
         for runner in self._trios.values():
             yield from self._async_generators(runner)
         yield from self._open_executors()
-        yield from self._blocks.left_open(self._known)
+        yield from self._blocks.left_open(self._known, at_end=self._at_end)
         yield from self._processes()
 
     def _scan(self) -> None:
