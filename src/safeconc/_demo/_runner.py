@@ -13,7 +13,7 @@ from safeconc import Context, DeadlineExceeded, FanOut
 from safeconc._demo._model import Backend, DemoError, Pair, Reading, Variant
 from safeconc._demo._scenarios import SCENARIOS
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds after which a worker is taken to hang; it needs about one, or ten."""
 
 AT_ONCE = 2
@@ -43,8 +43,11 @@ async def _run_pairs(
     show: Callable[[Pair], object],
 ) -> list[Pair]:
     pairs: list[Pair] = []
-    halves = product(names, VARIANTS)
-    async with FanOut(partial(_run, backend), halves, limit=AT_ONCE) as readings:
+    halves = list(product(names, VARIANTS))
+    # Room for all of them: a worker that takes long holds up no other.
+    async with FanOut(
+        partial(_run, backend), halves, limit=AT_ONCE, buffer=len(halves)
+    ) as readings:
         for name in names:
             with working(name):
                 pairs.append(Pair(name, await anext(readings), await anext(readings)))
