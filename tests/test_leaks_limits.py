@@ -195,7 +195,7 @@ def test_what_changes_all_the_time_is_given_up() -> None:
 class Monitoring:
     """An interpreter's monitoring, with so many tools in use."""
 
-    events = SimpleNamespace(PY_START=1)
+    events = SimpleNamespace(PY_START=1, PY_RETURN=4)
 
     def __init__(self, in_use: set[int]) -> None:
         self.in_use = in_use
@@ -249,11 +249,11 @@ def test_interpreter_without_monitoring_notes_no_threads(
 def test_note_of_a_thread_has_who_started_it() -> None:
     """Told by the frame of ``Thread.start``, in which ``self`` is the thread."""
     threads = _origins._Threads()
-    threads._frames = 2
+    threads.frames = 2
     thread = threading.Thread()
 
     def start(self: object) -> None:
-        threads._started(sys._getframe().f_code, 0)
+        threads.starts(sys._getframe().f_code, 0)
         assert self is not None
 
     start("no thread")

@@ -177,9 +177,14 @@ class Tools:
         seconds: float,
         connections: int = 4,
         path: str | None = None,
+        paced: bool = False,
     ) -> Process:
-        """Have wrk ask for *path*; if that is None, for all that there is."""
-        what = ("-s", str(HERE / "load.lua")) if path is None else ()
+        """Have wrk ask for *path*; if that is None, for all that there is.
+
+        :param paced: whether a client takes its time before it asks again.
+        """
+        script = "load.lua" if path is None else "paced.lua" if paced else None
+        what = () if script is None else ("-s", str(HERE / script))
         return self._started(
             Process(
                 self._folder / "wrk.log",

@@ -4,7 +4,8 @@ Layers, lowest first; a module imports only what stands before it::
 
     _model  _text  _words  _protobuf      what was seen alive, and how to say it
     _own  _private  _processes            where it is to be found
-    _stacks  _origins  _lost              where it waits, and who made it
+    _stacks  _calls  _spawned  _origins   where it waits, and who made it
+    _lost                                 or died unseen
     _crowd  _tasks  _blocks               what is alike, and what is open
     _census                               all of it
     _places  _advice                      lines of code, and what usually mends them

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import PurePath
 from typing import final
 
@@ -93,7 +94,13 @@ def _function(entry: Entry) -> str:
     if not entry.stack:
         return _name(entry)
     code = entry.stack[-1].code
-    return one_line(f"{PurePath(code.co_filename).stem}.{code.co_qualname}")
+    return one_line(f"{_stem(code.co_filename)}.{code.co_qualname}")
+
+
+@lru_cache(maxsize=4096)
+def _stem(file: str) -> str:
+    # Each look asks, and pathlib has the interpreter intern the parts of a path.
+    return PurePath(file).stem
 
 
 def _name(entry: Entry) -> str:

@@ -1,11 +1,10 @@
 """Where tasks and threads were made, and for whom.
 
-Of a task the interpreter itself can keep the calls that made its coroutine. That is
-cheaper than any task factory, composes with all of them and with eager tasks, and
-serves trio as well. Of a thread it tells, from Python 3.12 on, who watches for calls of
-``Thread.start`` and nothing else. An audit hook would do on all versions. But it cannot
-be taken away again, and it makes a census ten times as dear, since it is told of each
-look at a frame.
+Of a thread the interpreter tells, from Python 3.12 on, who listens to calls of
+``Thread.start`` and nothing else; of a task likewise, or by what it keeps of the calls
+that made its coroutine. An audit hook would do on all versions. But it cannot be taken
+away again, and it makes a census ten times as dear, since it is told of each look at a
+frame.
 """
 
 import asyncio
@@ -18,7 +17,9 @@ from types import CodeType, TracebackType
 from typing import Any, Final, Self, final
 from weakref import WeakKeyDictionary
 
-from safeconc.leaks._model import NOWHERE, RawFrame, Stack
+from safeconc.leaks._calls import Calls
+from safeconc.leaks._model import NOWHERE, Stack
+from safeconc.leaks._spawned import CREATE, RUN, calls, spawned
 
 FRAMES = 4
 """Calls that are kept, unless one asks for another number."""
@@ -58,64 +59,59 @@ class _Owner:
 owner: Final = _Owner()
 """The owner of what is made now."""
 
-_TOOLS = (3, 4)
-"""Numbers of tools that :mod:`sys.monitoring` leaves to whoever comes first."""
-
 
 @final
 class _Threads:
-    """What was noted of threads when they were started."""
+    """Notes who starts threads, while :attr:`frames` says how many calls of each."""
 
     def __init__(self) -> None:
-        self._frames = 0
-        self._tool: int | None = None
+        self.frames = 0
         self._made: WeakKeyDictionary[Thread, tuple[Stack, str | None]]
         self._made = WeakKeyDictionary()
-
-    def watch(self, frames: int) -> None:
-        """Note so many calls of each thread that is started; none with 0."""
-        self._frames = frames
-        if self._tool is None and frames:
-            self._tool = self._take_tool()
-        elif self._tool is not None and not frames:
-            monitoring: Any = vars(sys)["monitoring"]
-            monitoring.set_local_events(self._tool, Thread.start.__code__, 0)
-            monitoring.free_tool_id(self._tool)
-            self._tool = None
 
     def of(self, thread: Thread) -> tuple[Stack, str | None]:
         """Return where a thread was started, and for whom."""
         return self._made.get(thread, _UNKNOWN)
 
-    def _take_tool(self) -> int | None:
-        monitoring: Any = getattr(sys, "monitoring", None)
-        if monitoring is None:  # before Python 3.12, and on PyPy
-            return None
-        for tool in _TOOLS:
-            if monitoring.get_tool(tool) is None:
-                monitoring.use_tool_id(tool, "safeconc.leaks")
-                start = monitoring.events.PY_START
-                monitoring.register_callback(tool, start, self._started)
-                monitoring.set_local_events(tool, Thread.start.__code__, start)
-                return tool
-        return None
-
-    def _started(self, code: CodeType, _: int) -> None:
+    def starts(self, code: CodeType, _: int) -> None:
+        """Be told that ``Thread.start`` begins."""
         start = sys._getframe(1)
         thread = start.f_locals.get("self") if start.f_code is code else None
         if isinstance(thread, Thread):
-            frames: list[RawFrame] = []
-            frame = start.f_back
-            while frame is not None and len(frames) < self._frames:
-                frames.append(RawFrame(frame.f_code, frame.f_lineno or 0))
-                frame = frame.f_back
-            self._made[thread] = (Stack(frames), owner.get())
+            stack = Stack(calls(start.f_back, self.frames))
+            self._made[thread] = (stack, owner.get())
 
 
 _UNKNOWN: Final = (NOWHERE, None)
 
 threads: Final = _Threads()
 """The threads of this process."""
+
+_listening: Final = Calls("safeconc.leaks", tools=(3, 4))
+
+
+def _note(frames: int) -> int:
+    """Note so many calls of each task and thread that is made; none with 0.
+
+    Returns how many were noted before.
+    """
+    before = threads.frames
+    threads.frames = spawned.frames = frames
+    if not frames:
+        _listening.close()
+    elif not _listening.heard:
+        _listening.open(
+            {
+                "PY_START": (threads.starts, [Thread.start.__code__]),
+                "PY_RETURN": (spawned.returns, [CREATE, RUN]),
+            }
+        )
+    return before
+
+
+def noted() -> bool:
+    """Tell whether it is noted who makes tasks here."""
+    return threads.frames > 0 or sys.get_coroutine_origin_tracking_depth() > 0
 
 
 @final
@@ -125,14 +121,14 @@ class Installed:
     As a block it is switched off when the block is left.
     """
 
-    def __init__(self, before: int, frames: int) -> None:
-        self._before = before
-        self._frames = frames
+    def __init__(self, frames: int) -> None:
+        self._tracked = spawned.track(frames)
+        self._noted = _note(frames)
 
     def uninstall(self) -> None:
         """Note nothing more; what was noted stays."""
-        sys.set_coroutine_origin_tracking_depth(self._before)
-        threads.watch(0)
+        spawned.untrack(self._tracked)
+        _note(self._noted)
 
     def __enter__(self) -> Self:
         return self
@@ -162,10 +158,7 @@ def install(frames: int = FRAMES) -> Installed:
         raise TypeError(f"frames must be a whole number, not {frames!r}")
     if not 1 <= frames <= MOST_FRAMES:
         raise ValueError(f"frames must be between 1 and {MOST_FRAMES}, not {frames}")
-    before = sys.get_coroutine_origin_tracking_depth()
-    sys.set_coroutine_origin_tracking_depth(frames)
-    threads.watch(frames)
-    return Installed(before, frames)
+    return Installed(frames)
 
 
 def _contextvars(task: Any) -> Context:

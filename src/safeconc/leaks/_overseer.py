@@ -8,18 +8,18 @@ which ``asyncio.run``, anyio and uvloop all end, and ``close`` of asyncio's own 
 
 import asyncio
 import inspect
-import sys
 from collections.abc import Callable
 from types import CodeType
 from typing import Any, Final, final
 
+from safeconc.leaks._calls import Calls
 from safeconc.leaks._census import Census
 from safeconc.leaks._model import Entry
 from safeconc.leaks._origins import Installed, install
 from safeconc.leaks._sieve import Sieve
 
 _TOOLS = (4, 3)
-"""Numbers of tools that :mod:`sys.monitoring` leaves to whoever comes first."""
+"""The numbers that :func:`install` leaves come first."""
 
 _RUNNER: Final = asyncio.Runner.close.__code__
 _LOOP: Final = asyncio.BaseEventLoop.close.__code__
@@ -31,39 +31,24 @@ class Overseer:
 
     def __init__(self) -> None:
         self._known = Census().marks()
-        self._tool: int | None = None
+        self._listening = Calls("safeconc run", _TOOLS)
         self._installed: Installed
         self._seen: dict[Callable[[], Any], Entry] = {}
 
     @property
     def sees_loops(self) -> bool:
         """Whether the interpreter tells when a loop ends."""
-        return self._tool is not None
+        return self._listening.heard
 
     def begin(self) -> None:
         """Have tasks remember who made them, and wait for loops to end."""
         self._installed = install()
-        monitoring: Any = getattr(sys, "monitoring", None)
-        if monitoring is None:  # before Python 3.12, and on PyPy
-            return
-        for tool in _TOOLS:
-            if monitoring.get_tool(tool) is None:
-                monitoring.use_tool_id(tool, "safeconc run")
-                start = monitoring.events.PY_START
-                monitoring.register_callback(tool, start, self._closing)
-                for code in (_RUNNER, _LOOP):
-                    monitoring.set_local_events(tool, code, start)
-                self._tool = tool
-                return
+        self._listening.open({"PY_START": (self._closing, [_RUNNER, _LOOP])})
 
     def end(self) -> tuple[Entry, ...]:
         """Look for the last time; return all that was found."""
         self._installed.uninstall()
-        if self._tool is not None:
-            monitoring: Any = vars(sys)["monitoring"]
-            monitoring.register_callback(self._tool, monitoring.events.PY_START, None)
-            monitoring.free_tool_id(self._tool)
-            self._tool = None
+        self._listening.close()
         for entry in Sieve().sift(Census(self._known)).kept:
             self._seen.setdefault(entry.ref, entry)
         return tuple(self._seen.values())

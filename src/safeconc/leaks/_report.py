@@ -10,6 +10,7 @@ from typing import Literal, TextIO, TypeAlias, final
 from safeconc.leaks._diff import Change, Diff
 from safeconc.leaks._groups import Group, grouped
 from safeconc.leaks._model import Entry, Snapshot
+from safeconc.leaks._origins import noted
 from safeconc.leaks._places import Place
 from safeconc.leaks._text import one_line
 from safeconc.leaks._words import duration, members, several, shares, total
@@ -207,8 +208,7 @@ class _Writer:
     def _footnotes(self, snapshot: Snapshot, shown: list[Group]) -> Iterator[str]:
         """Yield what the snapshot could not tell."""
         notes = [one_line(note, 400) for note in snapshot.notes[:NOTES]]
-        installed = sys.get_coroutine_origin_tracking_depth() > 0
-        if not installed and any(map(_is_orphan, shown)):
+        if not noted() and any(map(_is_orphan, shown)):
             notes.append(_INSTALL)
         if notes:
             yield ""

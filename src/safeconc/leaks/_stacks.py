@@ -58,10 +58,12 @@ class Stacks:
         key.append(-1)  # these numbers come in the other order
         return self._shared(tuple(key), frames)
 
-    def of_origin(self, origin: Origin | None) -> Stack:
-        """Return where a coroutine was made, given its ``cr_origin``."""
+    def of_origin(self, origin: Stack | Origin | None) -> Stack:
+        """Return where a task was made, given that, or a ``cr_origin``."""
         if not origin:
             return NOWHERE
+        if isinstance(origin, Stack):
+            return origin
         stack = self._origins.get(origin)
         if stack is None:
             stack = self._origins[origin] = Stack(

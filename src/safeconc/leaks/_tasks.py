@@ -12,6 +12,7 @@ from safeconc.leaks._lost import lost_entry
 from safeconc.leaks._model import Entry, RawFrame, Stack
 from safeconc.leaks._origins import contextvars_of, owner
 from safeconc.leaks._own import own
+from safeconc.leaks._spawned import spawned
 from safeconc.leaks._stacks import Stacks, trace, with_callers
 
 Mark: TypeAlias = ref[Any]
@@ -52,6 +53,7 @@ class Tasks:
         # A hundred thousand may come by here, hence no call that is not needed.
         crowds: dict[tuple[Any, ...], Crowd] = {}
         owned, watched, made = owner.used, bool(own), self._made
+        noted = spawned.of
         task: asyncio.Task[Any] | None
         for mark in marks:
             task = mark()
@@ -66,7 +68,7 @@ class Tasks:
                 coroutine,
                 (
                     task.cancelling(),
-                    getattr(coroutine, "cr_origin", None),
+                    noted(mark) or getattr(coroutine, "cr_origin", None),
                     made.get(mark) if made else None,
                     owner.of(contextvars_of(task)) if owned else None,
                     task.get_loop(),

@@ -1,0 +1,5 @@
+-- Clients that ask for less than there is.
+
+delay = function()
+  return 50 -- milliseconds
+end
