@@ -145,12 +145,16 @@ class Installed:
 def install(frames: int = FRAMES) -> Installed:
     """Have tasks and threads remember who made them, for reports to name the line.
 
-    For tasks it holds in the calling thread, so call it where your event loop is to
-    run, before or while it does: the interpreter keeps this setting per thread.
-    Threads are noted whoever starts them, from Python 3.12 on.
+    Call it in the thread where your event loop is to run, before or while it does: for
+    tasks the interpreter keeps this setting per thread. From Python 3.12 on a loop of
+    asyncio is asked about its tasks, whatever thread it runs in, and each task has a
+    price. Before, and under trio, uvloop or a task factory, each call of a coroutine
+    function has it. A task that is made by calling :class:`asyncio.Task`, not
+    ``create_task``, is noted in the latter case only. Threads are noted whoever starts
+    them, from Python 3.12 on.
 
-    :param frames: how many calls to keep. One names the line that makes the coroutine.
-        More lead out of a library that does so on somebody's behalf.
+    :param frames: how many calls to keep. One names the line that makes the task, or
+        its coroutine. More lead out of a library that does so on somebody's behalf.
 
     Raises :exc:`ValueError` if *frames* is not between 1 and 64.
     """
