@@ -95,7 +95,7 @@ def test_coroutines_are_free_while_a_loop_of_asyncio_runs() -> None:
         return coroutine.cr_origin, depth()
 
     with leaks.install(frames=2):
-        assert asyncio.run(main()) == (None, 0)
+        assert asyncio.run(main(), debug=False) == (None, 0)
         assert depth() == 2
 
 
@@ -155,7 +155,7 @@ def test_what_somebody_else_has_the_interpreter_keep_stays() -> None:
     sys.set_coroutine_origin_tracking_depth(7)
     try:
         with leaks.install(frames=2):
-            assert asyncio.run(main()) == 2
+            assert asyncio.run(main(), debug=False) == 2
         assert depth() == 7
     finally:
         sys.set_coroutine_origin_tracking_depth(before)
