@@ -37,9 +37,13 @@ SEARCHES: dict[str, dict[str, Any]] = {
 _here = threading.local()
 
 
-def _thread_here() -> object:
+class _Here:
+    """What stands for a thread, and can be referred to weakly like one."""
+
+
+def _thread_here() -> _Here:
     """Return what stands for the calling thread: the scheduler's are bare ones."""
-    thread: object = vars(_here).setdefault("thread", object())
+    thread: _Here = vars(_here).setdefault("thread", _Here())
     return thread
 
 
