@@ -169,7 +169,7 @@ suite_debug() {
 }
 
 suite_shuffled() {
-  export SAFECONC_TEST_SEEDS=200 PYTEST_ADDOPTS=tests/test_shuffled.py
+  export SAFECONC_TEST_SEEDS=100 PYTEST_ADDOPTS=tests/test_shuffled.py
   suite 3.13 -c constraints.txt
 }
 

@@ -1,7 +1,7 @@
 """Each scenario holds, whichever of the tasks that are ready runs first.
 
 A failure shows its seed, and the same test run again fails by the same one. Continuous
-integration tries 200 seeds, by hand it is ``SAFECONC_TEST_SEEDS=200``.
+integration tries 100 seeds, by hand it is ``SAFECONC_TEST_SEEDS=100``.
 """
 
 import asyncio
