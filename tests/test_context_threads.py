@@ -4,6 +4,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import anyio
@@ -12,6 +13,7 @@ import pytest
 from safeconc import Context, ContextCancelled, DeadlineExceeded
 from tests.conftest import VirtualClockEventLoop
 from tests.together import (
+    at_a_bad_moment,
     backends,
     collect,
     on_signal,
@@ -262,8 +264,9 @@ def test_signal_handler_may_interrupt_the_context_itself() -> None:
         current.after(lambda: ran.append(number))
         current.cancel()
 
-    def handler(signum: int, frame: object) -> None:
-        handle()
+    def handler(signum: int, frame: FrameType | None) -> None:
+        if not at_a_bad_moment(frame):
+            handle()
 
     previous = signal.signal(signal.SIGPROF, handler)
     signal.setitimer(signal.ITIMER_PROF, 0.0005, 0.0005)

@@ -209,7 +209,7 @@ def test_without_its_thread_it_goes_on_in_the_main_one(
     _after_fork()
     _after_fork()
     dump._thread.join()
-    os.kill(os.getpid(), SIGNAL)
+    signal.raise_signal(SIGNAL)
     page.flushed.acquire()
     dump.close()
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any, ParamSpec
 
 import anyio
@@ -129,6 +130,20 @@ def run_together(*fns: Callable[[], object]) -> None:
         raise error
 
 
+def at_a_bad_moment(frame: FrameType | None) -> bool:
+    """Tell whether a handler had better wait for the next signal, by where this came.
+
+    Coverage holds a lock while it notes a line: an error out of there would leave it
+    locked for ever, and what the handler calls of ours would wait for it. An error in
+    what is called at the end of an object is told to nobody.
+    """
+    while frame is not None:
+        if frame.f_globals.get("__name__") in ("coverage.collector", "_weakrefset"):
+            return True
+        frame = frame.f_back
+    return False
+
+
 @contextmanager
 def interrupted(condition: Callable[[], object]) -> Generator[None, None, None]:
     """Expect the main thread to be interrupted by a Ctrl-C once *condition* holds.
@@ -140,8 +155,8 @@ def interrupted(condition: Callable[[], object]) -> Generator[None, None, None]:
     assert main is not None
     heard = threading.Event()
 
-    def handle(number: int, frame: object) -> None:
-        if not heard.is_set():
+    def handle(number: int, frame: FrameType | None) -> None:
+        if not heard.is_set() and not at_a_bad_moment(frame):
             heard.set()
             raise KeyboardInterrupt
 
@@ -180,8 +195,9 @@ def when_awaited(ctx: Context, act: Callable[[], object]) -> threading.Thread:
 def on_signal(handle: Callable[[], object]) -> Generator[None, None, None]:
     """Have a signal of the user's handled in Python, as one would to shut down."""
 
-    def handler(signum: int, frame: object) -> None:
-        handle()
+    def handler(signum: int, frame: FrameType | None) -> None:
+        if not at_a_bad_moment(frame):
+            handle()
 
     previous = signal.signal(signal.SIGUSR1, handler)
     try:
