@@ -382,7 +382,7 @@ def test_child_cancelled_before_it_began_does_not_begin() -> None:
         asker = threading.Thread(target=ask)
         asker.start()
         try:
-            while not group.statistics().waiting:
+            while not group._slots._line:
                 check()
             ((_, waiting),) = group._slots._line
             waiting.cancel()
