@@ -308,6 +308,18 @@ async def test_hostile_names_are_escaped(finds: Callable[..., None]) -> None:
             assert b"Not all was &lt;seen&gt;." in body
 
 
+async def test_the_page_has_the_words_of_the_reports(
+    finds: Callable[..., None],
+) -> None:
+    """What the field calls an open block, nobody calls a primitive."""
+    finds(Entry("primitive", "ErrGroup", "open"))
+
+    _, _, body = await Client(debug_app()).get("/")
+
+    assert b"<td>open block <small>ErrGroup</small>" in body
+    assert b"primitive" not in body
+
+
 async def test_the_page_is_bounded(finds: Callable[..., None]) -> None:
     """However many groups there are."""
     from safeconc.leaks import RawFrame

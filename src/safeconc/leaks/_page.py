@@ -9,7 +9,7 @@ from typing import final
 
 from safeconc.leaks._groups import Group
 from safeconc.leaks._places import Place
-from safeconc.leaks._words import duration, total
+from safeconc.leaks._words import duration, noun, total
 
 ROWS = 100
 """Groups that are shown at most."""
@@ -98,7 +98,7 @@ def _row(row: Row) -> Iterator[str]:
     often = "" if advice is None else f"<small>often {escape(advice.cause)}</small>"
     yield (
         f'<tr><td class="n">{group.count}<td{up}>{by}<td class="n">{escape(age)}'
-        f"<td>{escape(group.kind)} <small>{escape(names)}</small>"
+        f"<td>{escape(noun(group.kind))} <small>{escape(names)}</small>"
         f"<td>{_place(group.waits_at)}{often}<td>{_place(group.created_at)}"
     )
 

@@ -16,15 +16,20 @@ _NOUNS = {
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
 
-def several(count: int, noun: str) -> str:
+def several(count: int, what: str) -> str:
     """Return the two, with a plural where it is due."""
-    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
-    return f"{count:,} {noun if count == 1 else plural}"
+    plural = f"{what}es" if what.endswith("s") else f"{what}s"
+    return f"{count:,} {what if count == 1 else plural}"
+
+
+def noun(kind: str) -> str:
+    """Return what people call a leak of a kind."""
+    return _NOUNS.get(kind, kind)
 
 
 def members(count: int, kind: str) -> str:
     """Return how many leaks of a kind there are."""
-    return several(count, _NOUNS.get(kind, kind))
+    return several(count, noun(kind))
 
 
 def total(counts: Iterable[tuple[str, int]]) -> str:
