@@ -369,6 +369,12 @@ def test_what_a_child_started_in_its_context_ends_with_it() -> None:
         assert contexts[0].done
 
 
+def in_line(group: ErrGroup) -> list[tuple[Any, Task[Any]]]:
+    """Return who waits for a slot. Without the lock some may be counted, not listed."""
+    with group._siblings.lock:
+        return list(group._slots._line)
+
+
 def test_child_cancelled_before_it_began_does_not_begin() -> None:
     """There is no thread that could not be stopped."""
     with ErrGroup(limit=1) as group:
@@ -382,9 +388,9 @@ def test_child_cancelled_before_it_began_does_not_begin() -> None:
         asker = threading.Thread(target=ask)
         asker.start()
         try:
-            while not group._slots._line:
+            while not (line := in_line(group)):
                 check()
-            ((_, waiting),) = group._slots._line
+            ((_, waiting),) = line
             waiting.cancel()
         finally:
             event.cancel()
@@ -612,13 +618,13 @@ def test_interrupt_while_a_worker_is_chosen(
     monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     """There is one, and nobody to start it: it is not waited for."""
-    hire = Crew.hire
+    hand = Crew.hand
 
-    def interrupt(self: Crew, job: Any = None) -> None:
-        hire(self, job)
+    def interrupt(self: Crew, job: Any) -> None:
+        hand(self, job)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Crew, "hire", interrupt)
+    monkeypatch.setattr(Crew, "hand", interrupt)
     with pytest.raises(KeyboardInterrupt), ErrGroup(limit=1) as group:
         getattr(group, method)(sleep_forever)
 
@@ -842,3 +848,22 @@ def test_crew_has_no_more_workers_than_its_limit() -> None:
 
     assert crew.hire() is not None
     assert crew.hire() is None
+
+
+def test_jobs_are_left_to_who_is_free_first() -> None:
+    """One idle worker is called for all, and it calls the next before it begins."""
+    block = Siblings("Block", None)
+    crew = Crew(block, lambda _: None, limit=None)
+    workers = [crew.hand(0) for _ in range(3)]
+    busy, second, first = (worker for worker in workers if worker is not None)
+    assert crew.seek(second)
+    assert crew.seek(first)
+
+    assert crew.hand(1) is crew.hand(2) is None
+    assert (first.called, second.called) == (True, False)
+    assert crew.hand(3) is not None, "as many as are idle or coming"
+    assert not crew.seek(first)
+    assert (first.job, second.called) == (1, True)
+    assert not crew.seek(busy)
+    assert busy.job == 2
+    assert crew.seek(second), "there is none left"

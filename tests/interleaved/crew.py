@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from safeconc import Context, ContextCancelled
-from safeconc.threads import ErrGroup, FanOut, fan_out
+from safeconc.threads import Channel, ErrGroup, FanOut, fan_out
 from tests.interleaved.conftest import explore, together
 
 SHARE = 0.2
@@ -71,6 +71,21 @@ def test_end_of_a_block_while_a_worker_goes_to_rest() -> None:
             group.go_background(ran.append, 1)
             group.go(ran.append, 2)
         assert 2 in ran
+
+    explore(model, "instructions", SHARE)
+
+
+def test_children_that_need_each_other_are_both_called() -> None:
+    """Though only one idle worker is on its way at a time."""
+
+    def model() -> None:
+        channel = Channel[int](0)
+        with ErrGroup(limit=None) as group:
+            group.go(abs, 1)
+            group.go(abs, 1)
+            group.go(channel.send, 1)
+            received = group.go(channel.receive)
+        assert received.result() == 1
 
     explore(model, "instructions", SHARE)
 

@@ -4,6 +4,7 @@ To start a thread costs many times what a small job costs. So a worker that has 
 a job takes the next, or rests until it is called, and goes home when the block ends.
 """
 
+from collections import deque
 from collections.abc import Callable
 from contextvars import Context as ContextVars
 from math import inf
@@ -35,28 +36,51 @@ class Crew:
         self._work = work
         self._limit = inf if limit is None else limit
         self._idle: list[Worker] = []
+        self._coming: Worker | None = None
+        self._handed: deque[Any] = deque()  # never more than who is idle, or coming
         self._hired = 0
         self.closed = False
 
     # Under the block's lock
 
-    def hire(self, job: Any = None) -> Worker | None:
-        """Have one more worker look for work, or do *job*, if there may be one.
+    def hire(self) -> Worker | None:
+        """Have one more worker look for work, if there may be one.
 
         Return it if it is a new one, which is to be started.
         """
         if self._idle:
-            worker = self._idle.pop()
-            worker.job = job
-            worker.call()
+            self.wake()
             return None
         if len(self._siblings.workers) >= self._limit:
             return None
-        self._hired += 1
-        worker = Worker(f"{self._siblings.name}: worker-{self._hired}", self._live)
-        worker.job = job
-        self._siblings.workers[worker] = None
-        return worker
+        return self._recruit()
+
+    def hand(self, job: Any) -> Worker | None:
+        """Have *job* done, by whoever is free first; likewise.
+
+        Only one idle worker is on its way at a time. That one calls the next before it
+        begins, if jobs are left then: mostly those that were at work have done them.
+        """
+        if len(self._handed) < len(self._idle) + (self._coming is not None):
+            self._handed.append(job)
+            self._call_one()
+            return None
+        return self._recruit(job)
+
+    def seek(self, worker: Worker) -> bool:
+        """Give *worker* the next job that was handed over; True if it is to rest."""
+        if worker is self._coming:
+            self._coming = None
+        if not self._handed:
+            return self.line_up(worker)
+        worker.job = self._handed.popleft()
+        if self._handed:
+            self._call_one()
+        return False
+
+    def pass_on(self, job: Any) -> None:
+        """Hand over *job* where a worker is about to seek one."""
+        self._handed.append(job)
 
     def wake(self) -> None:
         """Have one idle worker look for work, if there is one."""
@@ -80,6 +104,21 @@ class Crew:
         for worker in self._siblings.workers:
             worker.call()
         self._idle.clear()
+
+    def _call_one(self) -> None:
+        """Have a worker on its way, if one is left."""
+        if self._coming is None and self._idle:
+            self._coming = self._idle.pop()
+        # Also if a Ctrl-C has come between the choice of it and its call.
+        if self._coming is not None and not self._coming.called:
+            self._coming.call()
+
+    def _recruit(self, job: Any = None) -> Worker:
+        self._hired += 1
+        worker = Worker(f"{self._siblings.name}: worker-{self._hired}", self._live)
+        worker.job = job
+        self._siblings.workers[worker] = None
+        return worker
 
     # Without it
 

@@ -230,7 +230,7 @@ class ErrGroup(Group[Siblings]):
                 ended = self._siblings.ended
                 if not ended and self._slots.take():
                     self._started += 1
-                    worker = self._crew.hire(task)
+                    worker = self._crew.hand(task)
                 elif not ended:
                     place = Waiter(), task
                     self._join_line(place)
@@ -256,7 +256,7 @@ class ErrGroup(Group[Siblings]):
             with self._siblings.lock:
                 self._take_slot_now()
                 self._started += 1
-                worker = self._crew.hire(task)
+                worker = self._crew.hand(task)
             if worker is not None:
                 self._crew.start(worker, self._undo_start)
         except BaseException:
@@ -283,7 +283,7 @@ class ErrGroup(Group[Siblings]):
                 if not ended:
                     self._started += 1
                     self._background.add(task)
-                    worker = self._crew.hire(task)
+                    worker = self._crew.hand(task)
             if ended:
                 self._siblings.refuse()
             if worker is not None:
@@ -361,7 +361,7 @@ class ErrGroup(Group[Siblings]):
                 if siblings.over:
                     self._undo_start()
                     raise siblings.refusal()
-                worker = self._crew.hire(task)
+                worker = self._crew.hand(task)
         return worker
 
     def _give_up(self, place: _Place) -> None:
@@ -431,26 +431,26 @@ class ErrGroup(Group[Siblings]):
                 worker.doing = worker.job.name
                 worker.job._run()
                 with self._siblings.lock:
-                    resting = self._settle(worker) and self._crew.line_up(worker)
-                if resting:
+                    self._settle(worker)
+                    resting = self._crew.seek(worker)
+                while resting:
                     worker.rest()
+                    with self._siblings.lock:
+                        resting = self._crew.seek(worker)
         finally:
             del self._members[get_ident()]
 
-    def _settle(self, worker: Worker) -> bool:
-        """Note that a job has ended; True if there is no further one for the worker."""
+    def _settle(self, worker: Worker) -> None:
+        """Note that a job has ended; who is next in line has its slot."""
         task, worker.job = worker.job, None
         if task._cancelled and self._siblings.context.done:
             self._siblings.cut_short = True
         if task in self._background:
             self._background.remove(task)
-            return True
-        place = self._free_slot()
-        if place is None:
-            return True
-        waiter, worker.job = place
-        waiter.hand(_TAKEN)
-        return False
+        elif (place := self._free_slot()) is not None:
+            waiter, job = place
+            self._crew.pass_on(job)
+            waiter.hand(_TAKEN)
 
     def _lose(self, worker: Worker) -> None:
         """End a child whose thread never began; under the lock."""

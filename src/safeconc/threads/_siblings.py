@@ -165,7 +165,9 @@ class Siblings(Block):
         with self.lock:
             del self.workers[worker]
             self._gone.append(worker.thread)
-        self.look()
+            deserted = self._is_deserted()
+        if deserted:
+            self.look()
 
     # The end
 
