@@ -834,7 +834,7 @@ def test_member_that_starts_another_at_the_last_moment_is_waited_for() -> None:
     """What looked done to the owner need not be when it has the lock."""
     with ErrGroup(limit=None) as group:
         task = group.go(abs, -1)
-        looks = iter([True, False])
+        looks = iter([False, True, False])  # with the lock, in the wait, with it
         is_done = group._siblings.is_done
         group._siblings.is_done = lambda: next(looks, is_done())
 
@@ -867,3 +867,41 @@ def test_jobs_are_left_to_who_is_free_first() -> None:
     assert not crew.seek(busy)
     assert busy.job == 2
     assert crew.seek(second), "there is none left"
+
+
+def parted(group: ErrGroup) -> None:
+    """Wait until the body is over."""
+    while group._state != "joining":
+        check()
+
+
+def test_threads_go_home_one_by_one_as_the_block_is_left() -> None:
+    """None rests to be woken by the end, and none is kept for nothing."""
+    last = threading.Event()
+
+    def wait_for_the_others() -> None:
+        while len(group._siblings.workers) > 1:
+            check()
+        last.set()
+
+    with ErrGroup(limit=None) as group:
+        for _ in range(3):
+            group.go(parted, group)
+        group.go(wait_for_the_others)
+
+    assert last.is_set()
+
+
+def test_children_that_start_others_as_the_block_is_left_keep_their_threads() -> None:
+    """The first one that is late costs a thread, and all that follow use it again."""
+    seen: set[int] = set()
+
+    def drive() -> None:
+        parted(group)
+        for _ in range(50):
+            seen.add(group.go(threading.get_ident).wait())
+
+    with ErrGroup(limit=None) as group:
+        group.go(drive)
+
+    assert len(seen) == 1

@@ -93,6 +93,18 @@ def test_service_that_stays_is_reported(watcher: Watcher) -> None:
     assert service.done
 
 
+def test_service_is_stopped_when_the_last_child_has_ended() -> None:
+    """By the owner, who waits meanwhile."""
+    owner = threading.get_ident()
+
+    with ErrGroup(limit=None) as group:
+        service = group.go_background(sleep_forever)
+        child = group.go(until_it_waits, owner)
+
+    assert child.result() is None
+    assert repr(service).endswith(" cancelled>")
+
+
 def test_child_that_takes_its_time_is_not_reported(watcher: Watcher) -> None:
     """While the block is not to end, an hour of work is none of the log's business."""
     over = Context.root(timeout=0.01)

@@ -29,6 +29,13 @@ class Crew:
     variables: ContextVars
     """The contextvars of the workers themselves, set when the block is opened."""
 
+    parting: bool
+    """Whether a worker that is free goes home, as no more work is expected. Some may
+    come nevertheless, and then they rest again."""
+
+    closed: bool
+    """Whether all go home."""
+
     def __init__(
         self, siblings: Siblings, work: Callable[[Worker], object], limit: int | None
     ) -> None:
@@ -39,6 +46,7 @@ class Crew:
         self._coming: Worker | None = None
         self._handed: deque[Any] = deque()  # never more than who is idle, or coming
         self._hired = 0
+        self.parting = False
         self.closed = False
 
     # Under the block's lock
@@ -61,6 +69,7 @@ class Crew:
         Only one idle worker is on its way at a time. That one calls the next before it
         begins, if jobs are left then: mostly those that were at work have done them.
         """
+        self.parting = False
         if len(self._handed) < len(self._idle) + (self._coming is not None):
             self._handed.append(job)
             self._call_one()
@@ -89,7 +98,7 @@ class Crew:
 
     def line_up(self, worker: Worker) -> bool:
         """Note that *worker* is going to rest; False if it is to go home."""
-        if self.closed:
+        if self.closed or self.parting:
             return False
         worker.doing = worker.job = None
         worker.called = False

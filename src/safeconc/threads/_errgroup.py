@@ -310,6 +310,7 @@ class ErrGroup(Group[Siblings]):
         traceback: TracebackType | None,
     ) -> bool | None:
         self._state = "joining"
+        self._crew.parting = True
         try:
             return self._siblings.__exit__(exc_type, exc, traceback)
         finally:
@@ -382,7 +383,10 @@ class ErrGroup(Group[Siblings]):
         if place is not None:
             self._started += 1
         elif self._slots.taken == 0 and self._state == "joining":
-            self._siblings.look()
+            if self._background:
+                self._siblings.look()  # the owner is to stop them
+            else:
+                self._siblings.shut()  # and who goes home last wakes the owner
         return place
 
     def _undo_start(self) -> None:

@@ -132,7 +132,7 @@ class Siblings(Block):
     def close(self) -> None:
         """Let nothing more start."""
         with self.lock:
-            self._close()
+            self.shut()
         self.look()
 
     def look(self) -> None:
@@ -230,13 +230,13 @@ class Siblings(Block):
     def _wind_up(self) -> None:
         """Wait until the members are done, or the context has ended."""
         while not self.over:
-            if not (self.is_done() or self.context.done):
-                self._joiner.park(self._is_settled, (self.context,))
+            # Under the lock, so that we see the last member end, or it sees us wait.
             with self.lock:
                 done = self.is_done()
                 if done or self.context.done:
                     self.cut_short = self.cut_short or not done
-                    self._close()
+                    self.shut()
+            self._joiner.park(self._is_settled, (self.context,))
         self.dismiss()
 
     def _outlast(self) -> tuple[StuckThread, ...]:
@@ -284,7 +284,8 @@ class Siblings(Block):
         error.__cause__ = failure
         return error
 
-    def _close(self) -> None:
+    def shut(self) -> None:
+        """Do so; under the lock."""
         if not self.over:
             self.over = True
             self.on_over()
