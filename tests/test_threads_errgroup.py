@@ -905,3 +905,44 @@ def test_children_that_start_others_as_the_block_is_left_keep_their_threads() ->
         group.go(drive)
 
     assert len(seen) == 1
+
+
+def test_call_that_a_ctrl_c_cut_short_is_made_up_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The next child wakes the thread, which does both."""
+    calls: list[Worker] = []
+
+    def call(worker: Worker) -> None:
+        calls.append(worker)
+        worker.called = True
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+
+    crew = Crew(Siblings("Block", None), lambda _: None, limit=None)
+    workers = [crew.hand(0), crew.hand(0)]
+    for worker in workers:
+        assert worker is not None
+        assert crew.seek(worker)
+    monkeypatch.setattr(Worker, "call", call)
+
+    with pytest.raises(KeyboardInterrupt):
+        crew.hand(1)
+    assert crew.hand(2) is None
+    assert calls == [workers[1], workers[1]]
+
+
+def test_thread_is_to_be_joined_before_it_counts_as_gone() -> None:
+    """The owner looks at both without the lock."""
+    block = Siblings("Block", None)
+
+    class Workers(dict[Worker, None]):
+        def __delitem__(self, worker: Worker) -> None:
+            assert worker.thread in block._gone
+            super().__delitem__(worker)
+
+    worker = Worker("worker", lambda _: None)
+    block.workers = Workers({worker: None})
+    block.leave(worker)
+
+    assert block.workers == {}

@@ -317,6 +317,47 @@ def test_interrupts_in_the_join_leave_nothing_behind(
     assert isinstance(group.errors[0], KeyboardInterrupt)
 
 
+def test_interrupt_of_the_end_itself_leaves_nobody_at_rest() -> None:
+    """What it was to tell its threads, it tells them again."""
+    group = ErrGroup(limit=None)
+    shut = group._siblings.on_over
+    calls: list[str] = []
+
+    def interrupted() -> None:
+        calls.append("over")
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        shut()
+
+    with pytest.raises(KeyboardInterrupt), group:
+        group.go(abs, -1)
+        while not group._crew._idle:
+            check()
+        group._siblings.on_over = interrupted
+
+    assert len(calls) == 2
+    assert group._siblings.workers == {}
+
+
+def test_child_that_is_given_up_last_ends_the_block() -> None:
+    """There may be no thread left whose end would wake the owner."""
+    group = ErrGroup(limit=1)
+    owner = threading.get_ident()
+
+    def give_up() -> None:
+        until_it_waits(owner)
+        with group._siblings.lock:
+            group._undo_start()
+
+    thread = threading.Thread(target=give_up)
+    with group:
+        assert group._slots.take()
+        thread.start()
+    thread.join()
+
+    assert group.statistics().running == 0
+
+
 def test_error_of_a_signal_handler_ends_the_block_too() -> None:
     """Whatever comes out of the wait, the members are waited for."""
     tasks: list[Task[Any]] = []

@@ -130,6 +130,37 @@ def test_failure_meets_the_end_of_a_parent() -> None:
     )
 
 
+def test_services_end_as_they_are_stopped() -> None:
+    """By themselves or by the block, and then their threads are gone, too."""
+
+    class Served:
+        def __init__(self) -> None:
+            self.group = ErrGroup(limit=None)
+            self.last_call = threading.Event()
+            self.open = threading.Event()
+            self.threads: list[threading.Thread] = []
+
+        def own(self) -> None:
+            with self.group as group:
+                for _ in range(4):
+                    group.go_background(self.serve)
+                self.open.set()
+
+        def serve(self) -> None:
+            self.threads.append(threading.current_thread())
+            self.last_call.wait()
+
+        def stop(self) -> None:
+            self.open.wait()
+            self.last_call.set()
+
+    def check(served: Served, results: list[object]) -> None:
+        assert results == [None, None]
+        assert not any(thread.is_alive() for thread in served.threads)
+
+    race(Served, [Served.own, Served.stop], check)
+
+
 def as_list(result: Any) -> list[int]:
     """Take a result that is no exception."""
     assert isinstance(result, list), result

@@ -118,8 +118,8 @@ class Crew:
         """Have a worker on its way, if one is left."""
         if self._coming is None and self._idle:
             self._coming = self._idle.pop()
-        # Also if a Ctrl-C has come between the choice of it and its call.
-        if self._coming is not None and not self._coming.called:
+        # Once more for each job: a Ctrl-C may have cut the first call short.
+        if self._coming is not None:
             self._coming.call()
 
     def _recruit(self, job: Any = None) -> Worker:

@@ -386,7 +386,9 @@ class ErrGroup(Group[Siblings]):
             if self._background:
                 self._siblings.look()  # the owner is to stop them
             else:
-                self._siblings.shut()  # and who goes home last wakes the owner
+                self._siblings.shut()
+                if not self._siblings.workers:  # else who goes home last wakes it
+                    self._siblings.look()
         return place
 
     def _undo_start(self) -> None:
@@ -422,7 +424,7 @@ class ErrGroup(Group[Siblings]):
         return self._slots.taken == 0
 
     def _dismiss(self) -> None:
-        for task in tuple(self._background):
+        for task in self._background.copy():
             task.cancel()
 
     # In the threads

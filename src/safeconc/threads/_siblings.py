@@ -85,6 +85,7 @@ class Siblings(Block):
         self.on_lost: Callable[[Worker], object] = _nothing
         self.on_gone: Callable[[], object] = _nothing
         self.cut_short = False
+        self._is_shut = False
         self._joiner = Parker()
         self._gone: list[Thread] = []
         self._since = 0.0  # when the owner began to wait for those told to end
@@ -163,8 +164,8 @@ class Siblings(Block):
     def leave(self, worker: Worker) -> None:
         """Take out a worker that has ended."""
         with self.lock:
+            self._gone.append(worker.thread)  # first, for the owner looks without it
             del self.workers[worker]
-            self._gone.append(worker.thread)
             deserted = self._is_deserted()
         if deserted:
             self.look()
@@ -285,10 +286,11 @@ class Siblings(Block):
         return error
 
     def shut(self) -> None:
-        """Do so; under the lock."""
-        if not self.over:
+        """Do so; under the lock. Again, if a Ctrl-C has cut that short."""
+        if not self._is_shut:
             self.over = True
             self.on_over()
+            self._is_shut = True
 
     def _is_settled(self) -> bool:
         return self.over or self.is_done()

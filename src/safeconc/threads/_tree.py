@@ -288,7 +288,7 @@ class Tree(Walk):
         if not self.is_done():
             self.siblings.cut_short = True
         self.crew.close()
-        self._unclosed = self._clear()
+        self._unclosed += self._clear()
 
 
 @final
