@@ -325,3 +325,20 @@ def test_whole_numbers_will_do() -> None:
 
     assert ticks.take(1) == Tick(0, 1, 0, 0)
     assert ticks.due == 3
+
+
+def test_grid_whose_anchor_was_interrupted_is_anchored_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The next one who asks does not find half of it."""
+    ticks = Ticks(1.0, first="now")
+
+    def interrupt(_: Ticks, __: float) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as half, pytest.raises(KeyboardInterrupt):
+        half.setattr(Ticks, "_anchor", interrupt)
+        ticks.ask(5.0)
+
+    ticks.ask(6.0)
+    assert ticks.due == 6.0

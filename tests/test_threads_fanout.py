@@ -19,6 +19,7 @@ from safeconc.threads import FanOut, StuckThreadsError, fan_out
 from safeconc.threads import _siblings as siblings
 from safeconc.threads._run import Collected
 from safeconc.threads._waiter import Waiter
+from safeconc.threads._worker import Worker
 from tests.together import in_thread
 
 
@@ -481,3 +482,50 @@ def test_interrupt_at_the_end_gives_nothing_back(
                 next(results)
             assert not run.window.is_ready()
             let_go.set()
+
+
+# What several threads see at once
+
+
+def test_thread_for_which_there_was_no_room_is_started_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A consumer that was slow once does not leave the fan-out below its limit."""
+    with FanOut(sleep_forever, range(9), limit=1, buffer=0) as results:
+        run = results._run
+        worker = Worker("worker", lambda _: None)
+        monkeypatch.setattr(run, "has_room", lambda: False)
+        run.grow(worker)
+        assert worker.job is None
+
+        monkeypatch.setattr(run, "has_room", lambda: True)
+        run.grow(worker)
+        assert worker.job is run
+
+
+def test_result_that_comes_after_the_end_is_not_kept() -> None:
+    """An executor may still have one; nobody will take it."""
+    with FanOut(abs, [-1], limit=1) as results:
+        pass
+    started = results.statistics().started
+
+    results._run.note(results._run.start_item(), 1)
+
+    assert results.statistics().started == started + 1
+    assert results.statistics().buffered == 0
+
+
+def test_statistics_are_of_one_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing starts or ends between one number and the next."""
+    results = FanOut(abs, [-1], limit=1)
+    lock = results._run.siblings.lock
+    seen: list[bool] = []
+
+    def count() -> int:
+        seen.append(lock.locked())
+        return 7
+
+    monkeypatch.setattr(results._run, "buffered", count)
+
+    assert results.statistics().buffered == 7
+    assert seen == [True]

@@ -94,8 +94,8 @@ class Ticks:
         """Begin to wait for the next tick; the first time, anchor the grid."""
         self._asked = now
         if not self._started:
-            self._started = True
             self._anchor(now if self._first == "now" else now + self._period)
+            self._started = True
 
     def take(self, now: float) -> Tick:
         """Give the tick, which is due by *now*, and go on to the next one.

@@ -159,6 +159,8 @@ class Crew:
             return None
         siblings = self._siblings
         with siblings.lock:
+            if worker not in siblings.workers:
+                return None
             del siblings.workers[worker]
             undo()
             others = len(siblings.workers)

@@ -180,10 +180,7 @@ class DepthPool(Generic[T, R]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        siblings = self._tree.siblings
-        if exc is None and not siblings.over:
-            siblings.end(None)
-        return siblings.__exit__(exc_type, exc, traceback)
+        return self._tree.siblings.__exit__(exc_type, exc, traceback)
 
     def __iter__(self) -> Iterator[Visit[T, R]]:
         if not self._entered:

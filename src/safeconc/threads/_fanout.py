@@ -144,11 +144,8 @@ class FanOut(Generic[R]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        siblings = self._run.siblings
-        if exc is None and not siblings.over:
-            siblings.end(None)
         try:
-            return siblings.__exit__(exc_type, exc, traceback)
+            return self._run.siblings.__exit__(exc_type, exc, traceback)
         finally:
             self._run.end()
 

@@ -23,6 +23,7 @@ from safeconc._context import check
 from safeconc._fan import (
     END,
     Fan,
+    FanOutStatistics,
     Progress,
     check_bound,
     iterate,
@@ -122,6 +123,11 @@ class Run(Fan):
         """Finish what is shown; the block has been left."""
         self.close_bar()
 
+    @override
+    def statistics(self) -> FanOutStatistics:
+        with self.siblings.lock:  # all at one and the same moment
+            return super().statistics()
+
     # What depends on where the results go
 
     @abstractmethod
@@ -204,20 +210,23 @@ class Run(Fan):
     def grow(self, worker: Worker) -> None:
         """Have one more worker, once for each that has found something to do."""
         if worker.job is None:
-            worker.job = self
             try:
-                self.hire()
+                if self.hire():
+                    worker.job = self
             except BaseException as exc:  # noqa: BLE001 - the block's error
                 self.siblings.fail(exc)
 
-    def hire(self) -> None:
-        """Have one more worker look for items, if there may be some."""
+    def hire(self) -> bool:
+        """Have one more worker look for items; False if there is no room for it yet."""
         with self.siblings.lock:
-            if self.crew.closed or not self.has_room():
-                return
+            if self.crew.closed:
+                return True
+            if not self.has_room():
+                return False
             worker = self.crew.hire()
         if worker is not None:
             self.crew.start(worker, _nothing)
+        return True
 
     def exhaust(self) -> None:
         """Note that no further item will be taken."""
@@ -277,7 +286,7 @@ class Run(Fan):
             over = self.siblings.over
             self.finished += 1
             self.failures += failures
-            if value is not _NOTHING:
+            if value is not _NOTHING and not over:  # else nobody would take it
                 self.put(key, value)
                 self.room_is_left()
                 self.check_end()
@@ -386,6 +395,7 @@ class Streamed(Run):
         super().__init__("FanOut", **options)
         self.window, buffer = make_window(ordered=ordered, buffer=buffer)
         self._room = room_for(self.limit, buffer)
+        self.siblings.ends_with_body = True
 
     @property
     @override

@@ -85,6 +85,7 @@ class Siblings(Block):
         self.on_lost: Callable[[Worker], object] = _nothing
         self.on_gone: Callable[[], object] = _nothing
         self.cut_short = False
+        self.ends_with_body = False  # instead of waiting for the members
         self._is_shut = False
         self._joiner = Parker()
         self._gone: list[Thread] = []
@@ -124,10 +125,11 @@ class Siblings(Block):
     def end(self, cause: BaseException | None) -> None:
         """Tell all members to end, the body included."""
         try:
-            self._finish(cause)
-        except BaseException as order:  # noqa: BLE001 - out of what was registered
+            self._tell(cause)
+        except BaseException as order:  # noqa: BLE001 - of what was registered, perhaps
             with self.lock:
                 self.failures.add(order)
+            self._tell(cause)
         self.close()
 
     def close(self) -> None:
@@ -221,6 +223,8 @@ class Siblings(Block):
                     self.fail(exc)
                     if not self.is_cancellation(exc):
                         self.end(exc)  # again, if that was what was interrupted
+                elif self.ends_with_body and not self.over:
+                    self.end(None)
                 self._wind_up()
                 stuck = self._outlast()
                 self.on_gone()
@@ -284,6 +288,11 @@ class Siblings(Block):
             return failure
         error.__cause__ = failure
         return error
+
+    def _tell(self, cause: BaseException | None) -> None:
+        """End the context, or do what a Ctrl-C has kept another call from doing."""
+        if not self._finish(cause):
+            self.context._tell(self.context._ending)
 
     def shut(self) -> None:
         """Do so; under the lock. Again, if a Ctrl-C has cut that short."""

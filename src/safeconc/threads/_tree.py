@@ -321,6 +321,7 @@ class Streamed(Tree):
         self._waiters: dict[Waiter, None] = {}
         super().__init__("DepthPool", **options)
         self.room = room_of(self.limit, buffer)
+        self.siblings.ends_with_body = True
 
     def statistics(self) -> DepthPoolStatistics:
         """Count the jobs, all at one and the same moment."""

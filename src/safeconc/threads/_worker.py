@@ -1,6 +1,5 @@
 """One thread that takes job after job: how it starts, waits for work, and is seen."""
 
-from _thread import allocate_lock
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +39,7 @@ class Worker:
     :param main: what the thread does, given this worker.
     """
 
-    __slots__ = ("_begun", "_main", "_parker", "called", "doing", "job", "thread")
+    __slots__ = ("_claim", "_main", "_parker", "called", "doing", "job", "thread")
 
     called: bool
     """Whether it is to look up from its rest."""
@@ -57,7 +56,7 @@ class Worker:
         # from exiting for ever.
         self.thread = Thread(target=self._run, name=name, daemon=True)
         self._main = main
-        self._begun = allocate_lock()
+        self._claim: dict[str, str] = {}
         self._parker = Parker()
         self.called = False
         self.job = None
@@ -66,9 +65,10 @@ class Worker:
     def prevent(self) -> bool:
         """Have a thread do nothing whose start has failed; False if it does already.
 
-        A Ctrl-C may come out of the start of a thread that has begun, or will.
+        A Ctrl-C may come out of the start of a thread that has begun, or will. Another
+        may follow, so to say so twice is to say it once.
         """
-        return self._begun.acquire(blocking=False)
+        return self._claim.setdefault("by", "owner") == "owner"
 
     def call(self) -> None:
         """Have it look up from its rest, now or when it begins to rest."""
@@ -101,7 +101,7 @@ class Worker:
         return self.called
 
     def _run(self) -> None:
-        if self._begun.acquire(blocking=False):
+        if self._claim.setdefault("by", "thread") == "thread":
             self._main(self)
 
 
