@@ -11,7 +11,8 @@ from typing import Any, TypeAlias
 import pytest
 
 from safeconc import check, current_context
-from safeconc._policy._endings import Node
+from safeconc._parker import Parker
+from safeconc._policy._endings import End, Node
 from safeconc.threads import DepthPool, ErrGroup, FanOut
 from safeconc.threads._siblings import Siblings
 from safeconc.threads._worker import Worker
@@ -92,6 +93,45 @@ def test_interrupt_between_the_end_and_the_word_of_it(
 
     assert group._siblings.workers == {}
     assert isinstance(group.errors[0], ValueError)
+
+
+@pytest.mark.parametrize("step", ["_publish", "_sooner"])
+def test_interrupt_as_the_end_is_handed_down(
+    monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """A member that was about to hear of it hears of it after all."""
+    group = ErrGroup(limit=None)
+    with pytest.raises(KeyboardInterrupt), group:
+        for _ in range(3):
+            group.go(sleep_forever)
+        while group.context.statistics().children < 3:
+            check()
+        do: Callable[[Node, End], object] = getattr(Node, step)
+        interrupted = once(do)
+
+        def act(node: Node, end: End) -> object:
+            return (do if node is group.context else interrupted)(node, end)
+
+        monkeypatch.setattr(Node, step, act)
+        raise ValueError("no")
+
+    assert group._siblings.workers == {}
+
+
+def test_interrupt_as_a_waiter_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is woken again."""
+    group = ErrGroup(limit=None)
+    with pytest.raises(KeyboardInterrupt), group:
+        group.go(group.context.wait)
+        while not group.context.statistics().waiters:
+            check()
+        monkeypatch.setattr(Parker, "unpark", once(Parker.unpark))
+        group.context._state["wakers"] = {
+            key: key.unpark for key in group.context._state["wakers"]
+        }
+        raise ValueError("no")
+
+    assert group._siblings.workers == {}
 
 
 def test_interrupt_after_a_start_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,27 +146,33 @@ class Node:
     def _tell(self, end: End) -> None:
         """End the children, wake the waiters, run the functions, in this order.
 
-        Whoever is woken finds the whole tree ended.
+        Whoever is woken finds the whole tree ended. A Ctrl-C may come out of any step;
+        another call goes on then where this one was. So what is to be told is forgotten
+        only after it was.
         """
-        ended = [self]
+        ended: list[Node] = self._state.setdefault("ended", [self])
         for context in ended:
             children = context._state.get("children")
             if children:
-                for child in _drain(children):
+                for child in list(children):
                     alive = child()
-                    if alive is not None and alive._publish(alive._sooner(end)):
+                    if alive is not None and alive._end is None:
                         ended.append(alive)
+                        alive._publish(alive._sooner(end))
+                    children.discard(child)
         for context in ended:
             bound = context._bound
             if bound is not None:
                 bound.wake()
             wakers = context._state.get("wakers")
             if wakers:
-                for _, wake in _drain(wakers):
+                for key, wake in reversed(list(wakers.items())):
                     wake()
+                    wakers.pop(key, None)
         callers = [each._run_calls for each in ended if "calls" in each._state]
         if callers:
             _run_all(callers)
+        self._state.pop("ended", None)
 
     def _publish(self, end: End) -> bool:
         """Decide how this context ended. The first call wins, the rest learn it."""
