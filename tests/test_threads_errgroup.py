@@ -907,6 +907,21 @@ def test_children_that_start_others_as_the_block_is_left_keep_their_threads() ->
     assert len(seen) == 1
 
 
+def test_jobs_that_are_left_at_the_end_are_seen_to() -> None:
+    """All are called then, and each takes one: a child is cancelled, not forgotten."""
+    crew = Crew(Siblings("Block", None), lambda _: None, limit=None)
+    second, first = (worker for worker in (crew.hand(0), crew.hand(0)) if worker)
+    assert crew.seek(second)
+    assert crew.seek(first)
+    crew.hand(1)
+    crew.hand(2)
+
+    crew.close()
+    assert not crew.seek(first)
+    assert not crew.seek(second)
+    assert (first.job, second.job) == (1, 2)
+
+
 def test_call_that_a_ctrl_c_cut_short_is_made_up_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

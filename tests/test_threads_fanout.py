@@ -421,11 +421,16 @@ def test_interrupted_consumer_leaves_its_result_to_who_waits(
     let_go = threading.Event()
     other = Waiter()
 
+    def items() -> Iterator[int]:
+        yield 5
+        while not other._handed:  # else the end could come first
+            check()
+
     def work(item: int) -> int:
         let_go.wait()
         return item
 
-    with FanOut(work, [5], limit=1) as results:
+    with FanOut(work, items(), limit=1) as results:
 
         def wait(waiter: Waiter, *_: object) -> None:
             let_go.set()
