@@ -309,8 +309,8 @@ class ErrGroup(Group[Siblings]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        self._state = "joining"
         self._crew.parting = True
+        self._state = "joining"
         try:
             return self._siblings.__exit__(exc_type, exc, traceback)
         finally:
