@@ -16,6 +16,7 @@ from tests.together import (
     at_a_bad_moment,
     backends,
     collect,
+    handled,
     on_signal,
     signal_when_awaited,
     standing_still,
@@ -257,30 +258,27 @@ def test_signal_handler_may_interrupt_the_context_itself() -> None:
     registered = 0
     current = Context()
 
-    def handle() -> None:
+    def handle(frame: FrameType | None) -> None:
         nonlocal registered
+        if at_a_bad_moment(frame):
+            return
         number = registered
         registered += 1
         current.after(lambda: ran.append(number))
         current.cancel()
 
-    def handler(signum: int, frame: FrameType | None) -> None:
-        if not at_a_bad_moment(frame):
-            handle()
-
-    previous = signal.signal(signal.SIGPROF, handler)
-    signal.setitimer(signal.ITIMER_PROF, 0.0005, 0.0005)
-    try:
-        while registered < 40:
-            root = Context()
-            for current in (root, Context(Context(root))):
-                registration = current.after(lambda: None)
-                current.wait(0)
-                registration.stop()
-            root.cancel()
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, previous)
+    with handled(signal.SIGPROF, handle):
+        signal.setitimer(signal.ITIMER_PROF, 0.0005, 0.0005)
+        try:
+            while registered < 40:
+                root = Context()
+                for current in (root, Context(Context(root))):
+                    registration = current.after(lambda: None)
+                    current.wait(0)
+                    registration.stop()
+                root.cancel()
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
 
     assert sorted(ran) == list(range(registered))
 

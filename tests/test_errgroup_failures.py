@@ -24,7 +24,7 @@ from safeconc import (
     fan_out,
 )
 from tests.harness import on_asyncio
-from tests.together import ends_by
+from tests.together import ends_by, handled
 
 
 @pytest.fixture(params=[False, True], ids=["tasks", "workers"])
@@ -270,14 +270,8 @@ def _from_thread(group: ErrGroup) -> Callable[[], object]:
 
 def _from_signal_handler(group: ErrGroup) -> Callable[[], object]:
     def cancel() -> None:
-        def handle(signum: int, frame: object) -> None:
-            group.cancel()
-
-        previous = signal.signal(signal.SIGTERM, handle)
-        try:
+        with handled(signal.SIGTERM, lambda _: group.cancel()):
             signal.raise_signal(signal.SIGTERM)
-        finally:
-            signal.signal(signal.SIGTERM, previous)
 
     return cancel
 

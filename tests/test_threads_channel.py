@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from types import FrameType
 from typing import Any
 
 import anyio
@@ -27,7 +26,7 @@ from safeconc.threads import (
     consume,
 )
 from safeconc.threads._waiter import Waiter
-from tests.together import interrupted
+from tests.together import handled, interrupted
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -281,7 +280,7 @@ def test_handler_may_cancel_while_its_thread_holds_the_lock(
     context = Context.root()
     was_held: list[bool] = []
 
-    def handle(number: int, frame: FrameType | None) -> None:
+    def handle(_: object) -> None:
         was_held.append(channel._lock.locked())
         context.cancel()
 
@@ -298,12 +297,8 @@ def test_handler_may_cancel_while_its_thread_holds_the_lock(
     waiting(channel, receivers=1)
     original = getattr(Exchange, step)
     monkeypatch.setattr(Exchange, step, signalled)
-    before = signal.signal(signal.SIGINT, handle)
-    try:
-        with suppress(anyio.WouldBlock):
-            steps[step]()
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with handled(signal.SIGINT, handle), suppress(anyio.WouldBlock):
+        steps[step]()
     thread.join()
 
     assert was_held == [True]

@@ -15,7 +15,7 @@ from safeconc import Context, check, current_context
 from safeconc._parker import Parker
 from safeconc.threads import ErrGroup, StuckThreadsError, Task
 from safeconc.threads import _siblings as siblings
-from tests.together import at_a_bad_moment, when_awaited
+from tests.together import at_a_bad_moment, handled, when_awaited
 
 
 def sleep_forever() -> None:
@@ -232,7 +232,7 @@ def interrupt() -> Iterator[Callable[[], None]]:
     main = threading.main_thread().ident
     assert main is not None
 
-    def hear(_: int, frame: FrameType | None) -> None:
+    def hear(frame: FrameType | None) -> None:
         if heard[0] < sent[0] and not at_a_bad_moment(frame):
             heard[0] += 1
             raise KeyboardInterrupt
@@ -243,9 +243,8 @@ def interrupt() -> Iterator[Callable[[], None]]:
             signal.pthread_kill(main, signal.SIGINT)
             time.sleep(0)
 
-    before = signal.signal(signal.SIGINT, hear)
-    yield send
-    signal.signal(signal.SIGINT, before)
+    with handled(signal.SIGINT, hear):
+        yield send
 
 
 def until_it_waits(thread: int) -> None:
@@ -365,9 +364,9 @@ def test_error_of_a_signal_handler_ends_the_block_too() -> None:
 
     heard: list[int] = []
 
-    def refuse(number: int, frame: FrameType | None) -> None:
+    def refuse(frame: FrameType | None) -> None:
         if not heard and not at_a_bad_moment(frame):
-            heard.append(number)
+            heard.append(1)
             raise TimeoutError("alarm")
 
     def send() -> None:
@@ -377,32 +376,24 @@ def test_error_of_a_signal_handler_ends_the_block_too() -> None:
             time.sleep(0)
 
     group = ErrGroup(limit=None)
-    before = signal.signal(signal.SIGUSR1, refuse)
-    try:
+    with handled(signal.SIGUSR1, refuse):
         thread = when_awaited(group.context, send)
         with pytest.raises(TimeoutError, match="alarm"), group:
             tasks.append(group.go(sleep_forever))
-        thread.join()  # lest a last signal meet what was there before
-    finally:
-        signal.signal(signal.SIGUSR1, before)
+        thread.join()
 
     assert tasks[0].done
 
 
 def test_cancel_from_a_signal_handler_while_the_lock_is_held() -> None:
     """The handler stands above whatever the main thread holds."""
-
-    def cancel(*_: object) -> None:
-        group.cancel()
-
     with ErrGroup(limit=None) as group:
         task = group.go(sleep_forever)
-        before = signal.signal(signal.SIGUSR1, cancel)
-        try:
-            with group._siblings.lock:
-                signal.raise_signal(signal.SIGUSR1)
-        finally:
-            signal.signal(signal.SIGUSR1, before)
+        with (
+            handled(signal.SIGUSR1, lambda _: group.cancel()),
+            group._siblings.lock,
+        ):
+            signal.raise_signal(signal.SIGUSR1)
         check()
 
     assert task.done

@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeAlias
 
 import anyio
 import anyio.lowlevel
@@ -20,6 +20,8 @@ from safeconc import Context, ContextStatistics
 from tests.conftest import UVLOOP, VirtualClockEventLoop
 
 P = ParamSpec("P")
+
+Signals: TypeAlias = Generator[None, None, None]
 
 NOTHING = ContextStatistics(children=0, waiters=0, registrations=0)
 
@@ -145,7 +147,32 @@ def at_a_bad_moment(frame: FrameType | None) -> bool:
 
 
 @contextmanager
-def interrupted(condition: Callable[[], object]) -> Generator[None, None, None]:
+def handled(number: int, handle: Callable[[FrameType | None], object]) -> Signals:
+    """Have a signal handled so, also one of which the interpreter hears late.
+
+    PyPy may be long about it where other threads run, and whatever handles the signal
+    next must not get it. So the last one is our own, and the others are heard before.
+    """
+    calls, over = [0], [False]
+
+    def handler(_: int, frame: FrameType | None) -> None:
+        calls[0] += 1
+        if not over[0]:
+            handle(frame)
+
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        over[0], calls[0] = True, 0
+        signal.raise_signal(number)
+        while not calls[0]:
+            time.sleep(0)
+        signal.signal(number, before)
+
+
+@contextmanager
+def interrupted(condition: Callable[[], object]) -> Signals:
     """Expect the main thread to be interrupted by a Ctrl-C once *condition* holds.
 
     It is pressed until it is heard: what arrives just before a lock blocks is heard
@@ -155,7 +182,7 @@ def interrupted(condition: Callable[[], object]) -> Generator[None, None, None]:
     assert main is not None
     heard = threading.Event()
 
-    def handle(number: int, frame: FrameType | None) -> None:
+    def handle(frame: FrameType | None) -> None:
         if not heard.is_set() and not at_a_bad_moment(frame):
             heard.set()
             raise KeyboardInterrupt
@@ -167,15 +194,14 @@ def interrupted(condition: Callable[[], object]) -> Generator[None, None, None]:
             signal.pthread_kill(main, signal.SIGINT)
             time.sleep(0.001)
 
-    before = signal.signal(signal.SIGINT, handle)
     thread = threading.Thread(target=press)
-    thread.start()
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            yield
-    finally:
-        thread.join()
-        signal.signal(signal.SIGINT, before)
+    with handled(signal.SIGINT, handle):
+        thread.start()
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                yield
+        finally:
+            thread.join()
 
 
 def when_awaited(ctx: Context, act: Callable[[], object]) -> threading.Thread:
@@ -192,18 +218,15 @@ def when_awaited(ctx: Context, act: Callable[[], object]) -> threading.Thread:
 
 
 @contextmanager
-def on_signal(handle: Callable[[], object]) -> Generator[None, None, None]:
+def on_signal(handle: Callable[[], object]) -> Signals:
     """Have a signal of the user's handled in Python, as one would to shut down."""
 
-    def handler(signum: int, frame: FrameType | None) -> None:
+    def handler(frame: FrameType | None) -> None:
         if not at_a_bad_moment(frame):
             handle()
 
-    previous = signal.signal(signal.SIGUSR1, handler)
-    try:
+    with handled(signal.SIGUSR1, handler):
         yield
-    finally:
-        signal.signal(signal.SIGUSR1, previous)
 
 
 def signal_when_awaited(ctx: Context) -> threading.Thread:
