@@ -15,7 +15,7 @@ from safeconc import Context, check, current_context
 from safeconc._parker import Parker
 from safeconc.threads import ErrGroup, StuckThreadsError, Task
 from safeconc.threads import _siblings as siblings
-from tests.together import at_a_bad_moment, handled, when_awaited
+from tests.together import at_a_bad_moment, handled, send, when_awaited
 
 
 def sleep_forever() -> None:
@@ -237,14 +237,13 @@ def interrupt() -> Iterator[Callable[[], None]]:
             heard[0] += 1
             raise KeyboardInterrupt
 
-    def send() -> None:
+    def insist() -> None:
         sent[0] += 1
         while heard[0] < sent[0]:
-            signal.pthread_kill(main, signal.SIGINT)
-            time.sleep(0)
+            send(main, signal.SIGINT)
 
     with handled(signal.SIGINT, hear):
-        yield send
+        yield insist
 
 
 def until_it_waits(thread: int) -> None:
@@ -369,15 +368,14 @@ def test_error_of_a_signal_handler_ends_the_block_too() -> None:
             heard.append(1)
             raise TimeoutError("alarm")
 
-    def send() -> None:
+    def insist() -> None:
         until_it_waits(main)
         while not heard:
-            signal.pthread_kill(main, signal.SIGUSR1)
-            time.sleep(0)
+            send(main, signal.SIGUSR1)
 
     group = ErrGroup(limit=None)
     with handled(signal.SIGUSR1, refuse):
-        thread = when_awaited(group.context, send)
+        thread = when_awaited(group.context, insist)
         with pytest.raises(TimeoutError, match="alarm"), group:
             tasks.append(group.go(sleep_forever))
         thread.join()

@@ -171,6 +171,16 @@ def handled(number: int, handle: Callable[[FrameType | None], object]) -> Signal
         signal.signal(number, before)
 
 
+def send(thread: int, number: int) -> None:
+    """Send a signal to one thread, and leave it the time to handle it.
+
+    To it alone: in another thread it could be late. Without the GIL, signals that are
+    sent without a pause would each interrupt the handler of the one before.
+    """
+    signal.pthread_kill(thread, number)
+    time.sleep(0.001)
+
+
 @contextmanager
 def interrupted(condition: Callable[[], object]) -> Signals:
     """Expect the main thread to be interrupted by a Ctrl-C once *condition* holds.
@@ -191,8 +201,7 @@ def interrupted(condition: Callable[[], object]) -> Signals:
         while not condition():
             time.sleep(0)
         while not heard.is_set():
-            signal.pthread_kill(main, signal.SIGINT)
-            time.sleep(0.001)
+            send(main, signal.SIGINT)
 
     thread = threading.Thread(target=press)
     with handled(signal.SIGINT, handle):
@@ -238,10 +247,8 @@ def signal_when_awaited(ctx: Context) -> threading.Thread:
     main = threading.main_thread().ident
     assert main is not None
 
-    def send() -> None:
+    def insist() -> None:
         while not ctx.done:
-            # To it alone: in another thread the last one could be late.
-            signal.pthread_kill(main, signal.SIGUSR1)
-            time.sleep(0)
+            send(main, signal.SIGUSR1)
 
-    return when_awaited(ctx, send)
+    return when_awaited(ctx, insist)
