@@ -270,7 +270,7 @@ def test_executor_that_was_not_shut_down_is_told() -> None:
             executor = ThreadPoolExecutor(1, "forgotten")
             executor.submit(int).result()
             while any(
-                entry.kind == "thread" for entry in leaks.find().entries
+                entry.name.startswith("forgotten_") for entry in leaks.find().entries
             ):  # it is about to wait for the next call
                 pass
     executor.shutdown()

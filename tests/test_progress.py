@@ -116,14 +116,14 @@ async def test_a_bar_ends_with_a_failure(
 
 async def test_no_thread_draws_the_bar() -> None:
     """It is drawn when something is reported, by nobody else."""
-    before = threading.enumerate()
+    before = set(threading.enumerate())  # some of other tests may be ending
 
     async with FanOut(_echo, range(7), limit=2, progress=True) as results:
-        during = threading.enumerate()
+        during = set(threading.enumerate())
         assert len([item async for item in results]) == 7
 
-    assert during == before
-    assert threading.enumerate() == before
+    assert during <= before
+    assert set(threading.enumerate()) <= before
 
 
 class _Counts:
