@@ -268,3 +268,56 @@ def pytest_fixture_setup(fixturedef, request):
     )
 
     result.assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("order", ["KeyboardInterrupt", "SystemExit"])
+def test_order_to_the_program_comes_out_as_without_us(run: Run, order: str) -> None:
+    """It stops the loop at once, and its runner lets the others end, as do we."""
+    result = run(
+        f"""
+async def obey():
+    await asyncio.sleep(0)
+    raise {order}
+
+async def main():
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(obey())
+
+def test_clean():
+    with pytest.raises({order}):
+        asyncio.run(main())
+
+async def leaking():
+    leak()
+    await main()
+
+def test_leaking():
+    with pytest.raises({order}):
+        asyncio.run(leaking())
+
+async def late():
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        raise {order}
+
+async def leaving():
+    kept.append(asyncio.ensure_future(late()))
+    await asyncio.sleep(0)
+
+def test_leaving():
+    with pytest.raises({order}):
+        asyncio.run(leaving())
+""",
+        ERROR,
+    )
+
+    result.assert_outcomes(passed=3, errors=2)
+    result.stdout.fnmatch_lines(
+        [
+            "*ERROR at teardown of test_leaking*",
+            "Leaked: 1 task, in 1 place.*",
+            "*'left'",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*never retrieved*")

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, TypeAlias, final
 
 from safeconc.leaks._model import Entry, Snapshot
@@ -27,11 +27,12 @@ class Search:
     """
 
     found: Snapshot
-    """What the last look has found."""
+    """What the last look has found; nothing before the first."""
 
     def __init__(self, see: Callable[[], Seen], sieve: Sieve) -> None:
         self._see = see
         self._sieve = sieve
+        self.found = Snapshot(())
 
     def look(self) -> bool:
         """Look; True if anything was found."""
@@ -55,13 +56,18 @@ class Search:
             if not self.look():
                 return
 
-    def end(self, grace: float, refused: list[Entry]) -> Iterator[float]:
-        """Cancel what was found, and add to *refused* what goes on all the same."""
+    def end(self, grace: float, refused: list[Entry]) -> Generator[float, None, None]:
+        """Cancel what was found, and add to *refused* what goes on all the same.
+
+        What was found stays what it was, also if the pauses are cut short and closed.
+        """
         found, ended = self.found, end(self.found.entries)
         if ended:
-            yield from self._again(max(grace, LEAST))
-            refused += [entry for entry in self.found.entries if entry.ref in ended]
-        self.found = found
+            try:
+                yield from self._again(max(grace, LEAST))
+                refused += [entry for entry in self.found.entries if entry.ref in ended]
+            finally:
+                self.found = found
 
 
 def end(entries: Iterable[Entry]) -> set[object]:

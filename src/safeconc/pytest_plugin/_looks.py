@@ -13,12 +13,14 @@ import gc
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Executor
-from typing import Final, final
+from contextlib import closing
+from typing import Any, Final, final
 from weakref import WeakSet, ref
 
 from safeconc.leaks import Entry, Rule, Snapshot, report
 from safeconc.leaks._census import Census, mark_of
 from safeconc.leaks._lost import Lost
+from safeconc.leaks._private import lost_error
 from safeconc.leaks._search import Search, Seen
 from safeconc.leaks._sieve import Sieve
 from safeconc.pytest_plugin import _trio
@@ -27,6 +29,9 @@ from safeconc.pytest_plugin._ledger import Ledger
 from safeconc.pytest_plugin._runners import Loop, is_running, pass_time
 
 OFF: Final = "off"
+
+ORDERS: Final = (KeyboardInterrupt, SystemExit)
+"""What stops a loop at once, wherever on it a task raises it."""
 
 SHORTEST: Final = 0.02
 """Seconds that what was cancelled has at least, to do as it is told."""
@@ -111,15 +116,23 @@ class Looks:
     def closing(self, loop: Loop) -> None:
         """Look at a loop that is about to be closed; in any thread."""
         case, lost = self.case, self._lost.pop(loop, None)
-        if case is not None:
-            if case.mode != OFF:
-                search = self._search(case, lambda: self._see_loop(loop, lost), [loop])
-                self._cancel(case, search, loop)
-                self._find(case, search)
-            if case.canary is not None:
+        try:
+            if case is not None and case.mode != OFF:
+                self._close(case, loop, lost)
+        finally:
+            if case is not None and case.canary is not None:
                 case.canary.looked(loop)
-        if lost is not None:
-            lost.close()
+            if lost is not None:
+                lost.close()
+
+    def _close(self, case: Case, loop: Loop, lost: Lost | None) -> None:
+        """Look, and cancel what was found, as the runner is about to do."""
+        search = Search(lambda: self._see_loop(loop, lost), self._sieve_of(case))
+        try:
+            self._wait(case, search, [loop])
+            self._cancel(case, search, loop)
+        finally:
+            self._find(case, search)
 
     def ending(self) -> None:
         """Look at a run of trio whose main task has ended; trio then ends the rest."""
@@ -135,7 +148,9 @@ class Looks:
         if case.mode == OFF:
             self._ledger.tell(self.unaccounted())
         else:
-            self._find(case, self._search(case, self._see_all, loops))
+            search = Search(self._see_all, self._sieve_of(case))
+            self._wait(case, search, loops)
+            self._find(case, search)
         for loop in loops:
             if (lost := self._lost.pop(loop, None)) is not None:
                 lost.close()
@@ -148,23 +163,26 @@ class Looks:
         search.look()
         return search.found
 
-    def _search(self, case: Case, see: Callable[[], Seen], loops: list[Loop]) -> Search:
+    def _wait(self, case: Case, search: Search, loops: list[Loop]) -> None:
         """Look, as often as it takes."""
-        search = Search(see, self._sieve_of(case))
-        for pause in search.rounds(case.grace):
-            pass_time(pause, loops)
-        return search
+        try:
+            for pause in search.rounds(case.grace):
+                _pass_time(pause, loops, search.found)
+        except ORDERS:
+            search.look()
+            raise
 
     def _cancel(self, case: Case, search: Search, loop: Loop) -> None:
-        """Cancel what was found, as the runner is about to do, and tell who refuses.
+        """Cancel what was found, and tell who refuses.
 
         The runner waits for them without an end, so that must be told before.
         """
         if is_running():  # another one, so this one cannot do as it is told
             return
         refused: list[Entry] = []
-        for pause in search.end(max(case.grace, SHORTEST), refused):
-            pass_time(pause, [loop])
+        with closing(search.end(max(case.grace, SHORTEST), refused)) as pauses:
+            for pause in pauses:
+                _pass_time(pause, [loop], search.found)
         if refused:
             named = [
                 entry._replace(owner=entry.owner or case.owner) for entry in refused
@@ -218,6 +236,27 @@ class Looks:
     def _see_trio(self) -> Seen:
         census = Census(self._ledger.told)
         return census.of_trio(), census.notes
+
+
+def _pass_time(seconds: float, loops: Iterable[Loop], found: Snapshot) -> None:
+    """Let time pass.
+
+    A task that orders the program to end is heard as soon as it does, so its error is
+    not a lost one.
+    """
+    try:
+        pass_time(seconds, loops)
+    except ORDERS as order:
+        for entry in found.entries:
+            task: Any = entry.ref()
+            if isinstance(task, asyncio.Task):
+                _hear(task, order)  # pyright: ignore[reportUnknownArgumentType] - of any result
+        raise
+
+
+def _hear(task: "asyncio.Task[Any]", order: BaseException) -> None:
+    if lost_error(task) is order:
+        task.exception()
 
 
 def _executors() -> Iterator[object]:

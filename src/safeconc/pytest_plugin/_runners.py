@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any, final
 
-from safeconc.leaks._own import own
 from safeconc.leaks._private import loop_of_runner
 
 Loop = asyncio.AbstractEventLoop
@@ -86,9 +85,9 @@ def _run(loop: Loop, seconds: float) -> None:
     """Run a loop for a while, if it is at rest."""
     if loop.is_closed() or loop.is_running():
         return
-    pause = asyncio.Task(asyncio.sleep(seconds), loop=loop)
-    own.add(pause)
-    try:
-        loop.run_until_complete(pause)
-    except RuntimeError:  # something on it has stopped the loop
-        pause.cancel()
+    for pause in (0.0, 0.0, seconds):  # what is about to end takes some turns
+        stop = loop.call_later(pause, loop.stop)
+        try:
+            loop.run_forever()
+        finally:  # a task may raise a KeyboardInterrupt; the next run is not to stop
+            stop.cancel()
