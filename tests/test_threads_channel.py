@@ -16,7 +16,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from safeconc import Context, ContextCancelled, DeadlineExceeded
+from safeconc import Context, ContextCancelled, DeadlineExceeded, current_context
 from safeconc._policy._exchange import Exchange
 from safeconc.threads import (
     Channel,
@@ -419,15 +419,17 @@ def test_handler_that_outstays_the_time_is_the_last() -> None:
     seen: list[int] = []
 
     def handle(item: int) -> None:
-        Context.root(timeout=0.01).wait()
+        context = current_context()
+        assert context is not None
+        context.wait()  # until the time is up
         seen.append(item)
 
     with pytest.raises(ContextCancelled), Context() as context:
         context.cancel()
-        consume(channel, handle, drain=0.001)
+        consume(channel, handle, drain=0.01)
 
-    assert seen == [1]
-    assert channel.statistics().buffered == 2
+    assert seen in ([1], [])  # or it was up before this thread could begin
+    assert channel.statistics().buffered == 3 - len(seen)
 
 
 def test_deadline_of_the_handler_is_an_error_while_there_is_time() -> None:
