@@ -140,7 +140,7 @@ suite_pinned() { suite "$1" -c constraints.txt; }
 suite_pypy() {
   local constraints
   # Each costs several times what it does elsewhere, above all a pytest in the pytest.
-  export SAFECONC_TEST_SEEDS=2 SAFECONC_TEST_RACES=20
+  export SAFECONC_TEST_SEEDS=2 SAFECONC_TEST_RACES=20 SAFECONC_TEST_STRIDE=3
   export PYTEST_ADDOPTS='--ignore-glob=tests/test_plugin_[!r]*'
   constraints=$(constraints_without_hypothesis)
   suite pypy -c "$constraints" --only-binary hypothesis
@@ -163,7 +163,7 @@ suite_uvloop() {
 }
 
 suite_debug() {
-  export PYTHONASYNCIODEBUG=1
+  export PYTHONASYNCIODEBUG=1 SAFECONC_TEST_STRIDE=3 # a task takes many times as long
   venv 3.13 -c constraints.txt -e '.[test]'
   pytest -X dev
 }
