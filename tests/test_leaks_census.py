@@ -139,6 +139,32 @@ def test_thread_remembers_who_started_it() -> None:
         assert len(made) == 2
 
 
+async def test_what_is_noted_leads_out_of_anyio() -> None:
+    """The line that is told is the one that called the task group, on trio as well."""
+    with leaks.install():
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(waits, name="noted")
+            await anyio.wait_all_tasks_blocked()
+            noted = [each for each in leaks.snapshot().entries if each.name == "noted"]
+            tasks.cancel_scope.cancel()
+
+    [group] = grouped(noted)
+    assert group.created_at is not None
+    assert "start_soon(waits" in group.created_at.source
+
+
+@pytest.mark.parametrize("is_imported", [True, False])
+def test_more_is_noted_only_where_trio_may_run(
+    monkeypatch: pytest.MonkeyPatch, is_imported: bool
+) -> None:
+    """Each call that is kept costs time, and out of asyncio fewer of them lead."""
+    if not is_imported:
+        monkeypatch.delitem(sys.modules, "trio")
+
+    with leaks.install():
+        assert sys.get_coroutine_origin_tracking_depth() == (6 if is_imported else 4)
+
+
 @pytest.mark.parametrize("frames", [0, 65, -1])
 def test_number_of_frames_is_checked(frames: int) -> None:
     """Bad numbers fail at the call."""

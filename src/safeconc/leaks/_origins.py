@@ -21,8 +21,14 @@ from safeconc.leaks._calls import Calls
 from safeconc.leaks._model import NOWHERE, Stack
 from safeconc.leaks._spawned import CREATE, RUN, calls, spawned
 
-FRAMES = 4
-"""Calls that are kept, unless one asks for another number."""
+FRAMES: Final = 4
+"""Calls that are kept, unless one asks for another number.
+
+Through three of them a task group of anyio makes a task of asyncio.
+"""
+
+TRIO_FRAMES: Final = 6
+"""The same under trio: three calls of its own, and two of anyio's before them."""
 
 MOST_FRAMES = 64
 """Calls that can be kept at most."""
@@ -142,7 +148,7 @@ class Installed:
         self.uninstall()
 
 
-def install(frames: int = FRAMES) -> Installed:
+def install(frames: int | None = None) -> Installed:
     """Have tasks and threads remember who made them, for reports to name the line.
 
     Call it in the thread where your event loop is to run, before or while it does: for
@@ -154,10 +160,14 @@ def install(frames: int = FRAMES) -> Installed:
     them, from Python 3.12 on.
 
     :param frames: how many calls to keep. One names the line that makes the task, or
-        its coroutine. More lead out of a library that does so on somebody's behalf.
+        its coroutine. More lead out of a library that does so on somebody's behalf:
+        four out of anyio on asyncio, six out of anyio on trio. None keeps as many as
+        that takes: six if trio has been imported, or else four.
 
     Raises :exc:`ValueError` if *frames* is not between 1 and 64.
     """
+    if frames is None:
+        frames = TRIO_FRAMES if "trio" in sys.modules else FRAMES
     if isinstance(frames, bool) or not isinstance(frames, int):
         raise TypeError(f"frames must be a whole number, not {frames!r}")
     if not 1 <= frames <= MOST_FRAMES:

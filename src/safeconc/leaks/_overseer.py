@@ -15,7 +15,7 @@ from typing import Any, Final, final
 from safeconc.leaks._calls import Calls
 from safeconc.leaks._census import Census
 from safeconc.leaks._model import Entry
-from safeconc.leaks._origins import Installed, install
+from safeconc.leaks._origins import TRIO_FRAMES, Installed, install
 from safeconc.leaks._sieve import Sieve
 
 _TOOLS = (4, 3)
@@ -42,7 +42,7 @@ class Overseer:
 
     def begin(self) -> None:
         """Have tasks remember who made them, and wait for loops to end."""
-        self._installed = install()
+        self._installed = install(TRIO_FRAMES)  # trio may yet be imported
         self._listening.open({"PY_START": (self._closing, [_RUNNER, _LOOP])})
 
     def end(self) -> tuple[Entry, ...]:

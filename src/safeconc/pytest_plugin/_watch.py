@@ -10,7 +10,7 @@ import pytest
 
 from safeconc.leaks import Rule, Snapshot, ignore_baseline, install, report
 from safeconc.leaks._groups import grouped
-from safeconc.leaks._origins import Installed
+from safeconc.leaks._origins import TRIO_FRAMES, Installed
 from safeconc.leaks._words import several
 from safeconc.pytest_plugin._canary import Canary
 from safeconc.pytest_plugin._case import Case
@@ -169,7 +169,7 @@ class Watch:
         """Begin to look, with the first test."""
         if self._looks is None:
             ignore = [*self._rules()]
-            self._installed = install()
+            self._installed = install(TRIO_FRAMES)  # trio may yet be imported
             self._looks = Looks(ignore, self._shout)
             self._closing = Closing(self._looks.closing)
             self._closing.open()
