@@ -226,7 +226,7 @@ async def test_received_item_is_not_kept() -> None:
         await channel.send(things.pop())
         await channel.receive()
     del group
-    collect()
+    collect(*refs)
 
     assert [ref() for ref in refs] == [None, None]
 
@@ -255,7 +255,7 @@ async def test_item_that_was_not_sent_is_not_kept(how: str) -> None:
         else:
             channel.close()
     del group
-    collect()
+    collect(ref)
 
     assert ref() is None
 
@@ -270,7 +270,7 @@ async def test_closed_channel_is_gone_when_nobody_holds_it() -> None:
         async with channel:
             raise OSError
     del channel, thing
-    collect()
+    collect(*refs)
 
     assert [ref() for ref in refs] == [None, None]
 

@@ -421,7 +421,7 @@ async def test_timer_is_over_when_the_block_is_left(*, at_once: bool) -> None:
     forgotten = weakref.ref(ctx)
     del ctx
     await anyio.wait_all_tasks_blocked()
-    collect()
+    collect(forgotten)
 
     assert forgotten() is None
 

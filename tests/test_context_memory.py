@@ -77,7 +77,7 @@ def test_forgotten_child_is_collected() -> None:
         return [weakref.ref(child) for child in children]
 
     forgotten = forget()
-    collect()
+    collect(*forgotten)
 
     assert {ref() for ref in forgotten} == {None}
     assert parent.statistics().children == 0
@@ -97,7 +97,7 @@ def test_child_is_held_while_it_has_a_function() -> None:
     collect()
     held = forgotten() is not None
     parent.cancel()
-    collect()
+    collect(forgotten)
 
     assert held
     assert seen == ["ran"]
@@ -114,7 +114,7 @@ def test_child_is_not_held_by_a_function_that_was_stopped() -> None:
         return weakref.ref(child)
 
     forgotten = forget()
-    collect()
+    collect(forgotten)
 
     assert forgotten() is None
 
@@ -126,7 +126,7 @@ def test_left_child_is_collected() -> None:
             child.after(lambda: None)
         ref = weakref.ref(child)
         del child
-        collect()
+        collect(ref)
 
         assert ref() is None
         assert parent.statistics().children == 0
@@ -154,7 +154,7 @@ async def test_left_block_is_not_held() -> None:
     forgotten = weakref.ref(ctx)
     del ctx
     await checkpoint()
-    collect()
+    collect(forgotten)
 
     assert forgotten() is None
     assert parent.statistics().children == 0
@@ -166,7 +166,7 @@ async def test_left_block_is_not_held_by_its_timer() -> None:
         pass
     forgotten = weakref.ref(ctx)
     del ctx
-    collect()
+    collect(forgotten)
 
     assert forgotten() is None
 
@@ -205,7 +205,7 @@ async def test_left_block_holds_no_contextvars(kind: str) -> None:
         async with anyio.create_task_group() as tg:
             tg.start_soon(task)
     await checkpoint()
-    collect()
+    collect(*forgotten)
 
     assert ctx.done
     assert [ref() for ref in forgotten] == [None]
@@ -222,7 +222,7 @@ async def test_block_that_was_cut_short_is_not_held() -> None:
     forgotten = weakref.ref(ctx)
     del ctx
     await checkpoint()
-    collect()
+    collect(forgotten)
 
     assert forgotten() is None
     assert parent.statistics().children == 0

@@ -124,7 +124,7 @@ def test_child_whose_functions_come_and_go_is_held_by_nobody() -> None:
         return weakref.ref(child)
 
     forgotten = race()
-    collect()
+    collect(forgotten)
 
     assert forgotten() is None
 

@@ -52,7 +52,7 @@ def test_deep_chain_is_collected() -> None:
     forgotten = weakref.ref(leaf)
 
     del leaf
-    collect()
+    collect(forgotten)
 
     assert forgotten() is None
     assert root.statistics().children == 0

@@ -416,7 +416,7 @@ async def test_it_keeps_nothing_alive() -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(hold, thing)
             del thing
-        collect()
+        collect(gone)
 
         assert gone() is None
 

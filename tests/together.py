@@ -74,10 +74,16 @@ async def call(fn: Callable[[], object]) -> None:
     fn()
 
 
-def collect() -> None:
-    """Have what is unreachable go: PyPy needs more than one round."""
-    for _ in range(3):
+def collect(*awaited: Callable[[], object]) -> None:
+    """Have what is unreachable go.
+
+    PyPy needs more than one round: what holds a finalizer holds all that it refers to
+    for one more. So there are further rounds while one of those *awaited* is there.
+    """
+    rounds = 0
+    while rounds < 3 or (rounds < 20 and any(each() is not None for each in awaited)):
         gc.collect()
+        rounds += 1
 
 
 def standing_still(timeout: float) -> Context:
