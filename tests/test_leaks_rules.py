@@ -4,7 +4,7 @@ import asyncio
 import concurrent.futures.thread
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,7 +23,7 @@ STRANGER = entry(asyncio.sleep, "/app/mail.py:send")
 
 
 @contextmanager
-def waiting_thread(name: str) -> Iterator[None]:
+def waiting_thread(name: str) -> Generator[None]:
     """Have a thread for the time of a block."""
     over = threading.Event()
     thread = threading.Thread(target=over.wait, name=name)
