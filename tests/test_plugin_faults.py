@@ -289,6 +289,7 @@ def test_clean():
 
 async def leaking():
     leak()
+    asyncio.get_running_loop().call_later(3600, print)
     await main()
 
 def test_leaking():
@@ -316,7 +317,7 @@ def test_leaving():
     result.stdout.fnmatch_lines(
         [
             "*ERROR at teardown of test_leaking*",
-            "Leaked: 1 task, in 1 place.*",
+            "Leaked: 1 task, 1 timer, in 2 places.*",
             "*'left'",
         ]
     )
